@@ -1,0 +1,148 @@
+"""The command line `avvp-pipe`: parse, call one function, print. Nothing heavy is imported before a command runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from avvp_pipe.cli.console import Console, guarded
+from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
+from avvp_pipe.cli.stage_command import stage_command
+from avvp_pipe.pipeline.catalogue import STAGES
+
+app = typer.Typer(
+    name="avvp-pipe",
+    help="Segment-level pseudo-labels for audio-visual video parsing: decode, extract, label, train, score.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"avvp-pipe {version('avvp-pipe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Segment-level pseudo-labels for audio-visual video parsing: decode, extract, label, train, score."""
+
+
+for _stage in STAGES.values():
+    app.command(name=_stage.name, rich_help_panel="Stages")(stage_command(_stage))
+
+
+@app.command(rich_help_panel="Store")
+@guarded
+def ls(
+    kind: Annotated[str | None, typer.Argument(help="Show one kind only.")] = None,
+    store: StorePath = DEFAULT_STORE_PATH,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the artifacts of a store.
+
+    Example: avvp-pipe ls labels
+    """
+    from avvp_pipe.cli.show import print_artifacts
+    from avvp_pipe.store import KINDS, Store, StoreError
+
+    if kind is not None and kind not in KINDS:
+        raise StoreError(f"no artifacts of kind {kind!r}; there are {', '.join(KINDS)}")
+    opened = Store(store)
+    print_artifacts(opened, [one for one in opened.artifacts() if kind in (None, one.kind)], Console(as_json=json))
+
+
+@app.command(rich_help_panel="Store")
+@guarded
+def show(
+    reference: Annotated[str, typer.Argument(help="kind/name, or kind/name@key.")],
+    store: StorePath = DEFAULT_STORE_PATH,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show one artifact: arrays, parameters, inputs, provenance.
+
+    Example: avvp-pipe show labels/llp-uwav
+    """
+    from avvp_pipe.cli.show import print_artifact
+    from avvp_pipe.store import Store
+
+    opened = Store(store)
+    print_artifact(opened, opened.get(reference), Console(as_json=json))
+
+
+@app.command(rich_help_panel="Store")
+@guarded
+def status(store: StorePath = DEFAULT_STORE_PATH, json: AsJson = False, verbose: Verbose = False) -> None:
+    """Say of every step that was asked for whether it is cached, stale or missing, and why.
+
+    Exits with 1 where something is not cached. Example: avvp-pipe status
+    """
+    from avvp_pipe.cli.console import FOUND_WRONG
+    from avvp_pipe.cli.show import print_conditions
+    from avvp_pipe.pipeline.status import conditions, requested_steps
+    from avvp_pipe.store import Store
+
+    opened = Store(store)
+    found = conditions(opened, requested_steps(opened))
+    print_conditions(found, Console(as_json=json))
+    if any(one.state != "cached" for one in found):
+        raise typer.Exit(FOUND_WRONG)
+
+
+@app.command(rich_help_panel="Try it")
+@guarded
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for videos, artifacts and the table.")],
+    size: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much to render and train.")] = "small",
+    seed: Annotated[int, typer.Option(help="Seed of the rendered world and of all training.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.PARAMETER=VALUE", help="Change a parameter; repeatable.")
+    ] = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run everything on rendered video: no weights, no account, no GPU.
+
+    Example: avvp-pipe demo --out demo --size small
+    """
+    from avvp_pipe.cli.demo import run_and_print
+
+    run_and_print(out, size, seed, settings or [], dry_run=dry_run, console=Console(as_json=json, quiet=quiet))
+
+
+@app.command(rich_help_panel="Try it")
+@guarded
+def render(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the videos and their manifests.")],
+    size: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How many clips.")] = "small",
+    seed: Annotated[int, typer.Option(help="Seed of everything in the videos.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0: as many as there are processors.")] = 0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Render the demo's videos: mp4 files with events to see and to hear, and their manifests.
+
+    Example: avvp-pipe render --out world --size small
+    """
+    from avvp_pipe.pipeline.demo import render_videos
+
+    console = Console(as_json=json, quiet=quiet)
+    world = render_videos(out, size=size, seed=seed, workers=workers, progress=console)
+    document = {"target": str(world.target), "pretrain": str(world.pretrain)}
+    console.result(document, lambda: print(f"rendered {world.target} and {world.pretrain}"))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,142 @@
+"""How outcomes, conditions and artifacts are printed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from avvp_pipe.cli.console import Console, table
+from avvp_pipe.pipeline.runner import Outcome
+from avvp_pipe.pipeline.status import Condition
+from avvp_pipe.store import Artifact, Store
+
+SHOWN_FAILURES = 10
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """The JSON of one step's outcome."""
+    return {
+        "artifact": str(outcome.artifact.reference),
+        "path": str(outcome.artifact.path),
+        "state": outcome.state,
+        "reasons": list(outcome.reasons),
+        "failures": [dict(failure) for failure in outcome.failures],
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """One line for what was made, one for each reason and failure."""
+
+    def shown() -> None:
+        print(f"{outcome.state} {outcome.artifact.reference} in {outcome.seconds:.1f} s")
+        for reason in outcome.reasons:
+            print(f"  {reason}")
+        print_failures(outcome)
+
+    console.result(outcome_document(outcome), shown)
+
+
+def print_failures(outcome: Outcome) -> None:
+    """The clips that could not be processed, the first ten of them."""
+    if not outcome.failures:
+        return
+    print(f"  {len(outcome.failures)} clips failed; their rows are marked in `status`:")
+    for failure in outcome.failures[:SHOWN_FAILURES]:
+        print(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
+    if len(outcome.failures) > SHOWN_FAILURES:
+        print(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more; `avvp-pipe show --json` lists all")
+
+
+def print_conditions(found: Sequence[Condition], console: Console) -> None:
+    """One line a step, and why, where it is not cached."""
+    document = {
+        "steps": [
+            {"artifact": str(one.reference), "stage": one.stage, "state": one.state, "reasons": list(one.reasons)}
+            for one in found
+        ]
+    }
+
+    def shown() -> None:
+        if not found:
+            print("nothing was asked for in this store yet")
+        for one in found:
+            print(f"{one.state:8}{one.stage:14}{one.reference}")
+            for reason in one.reasons:
+                print(f"{'':22}{reason}")
+
+    console.result(document, shown)
+
+
+def print_artifacts(store: Store, found: Iterable[Artifact], console: Console) -> None:
+    """The artifacts of a store, newest of each name last."""
+    rows = [
+        {
+            "artifact": str(artifact.reference),
+            "stage": artifact.provenance["stage"],
+            "bytes": artifact.size_bytes(),
+            "failures": len(artifact.provenance["failures"]),
+            "finished": store.finished(artifact)[:19].replace("T", " "),
+        }
+        for artifact in found
+    ]
+
+    def shown() -> None:
+        if not rows:
+            print(f"no artifacts in {store.root}")
+            return
+        columns = ("artifact", "finished (UTC)", "size", "failed")
+        lines = [
+            (str(row["artifact"]), str(row["finished"]), human_bytes(int(row["bytes"])), str(row["failures"] or ""))
+            for row in rows
+        ]
+        table("", columns, lines, left=2)
+
+    console.result({"artifacts": rows}, shown)
+
+
+def human_bytes(count: int) -> str:
+    """Bytes as people read them.
+
+    >>> human_bytes(1536)
+    '1.5 KiB'
+    """
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
+    """Everything about one artifact: arrays, attributes, provenance, how the build went."""
+    arrays = {
+        name: {"shape": list(artifact.lazy(name).shape), "dtype": str(artifact.lazy(name).dtype)}
+        for name in artifact.array_names()
+    }
+    others = {name: value for name, value in artifact.attrs.items() if name != "provenance"}
+    document = {
+        "artifact": str(artifact.reference),
+        "path": str(artifact.path),
+        "arrays": arrays,
+        "attributes": others,
+        "provenance": dict(artifact.provenance),
+        "run": dict(store.run_record(artifact)),
+    }
+
+    def shown() -> None:
+        print(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.path}\n")
+        lines = [(name, str(tuple(facts["shape"])), facts["dtype"]) for name, facts in arrays.items()]
+        table("arrays", ("name", "shape", "dtype"), lines, left=3)
+        for title in ("params", "inputs", "sources", "software"):
+            if record := artifact.provenance[title]:
+                table(title, ("name", "value"), [(name, str(value)) for name, value in record.items()], left=2)
+        if others:
+            table("attributes", ("name", "value"), [(name, _short(value)) for name, value in others.items()], left=2)
+        print(f"failures: {len(artifact.provenance['failures'])}")
+
+    console.result(document, shown)
+
+
+def _short(value: object, limit: int = 100) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

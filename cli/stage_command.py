@@ -1,0 +1,87 @@
+"""One command for each stage, made from its record: inputs, parameters and help cannot drift apart."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded
+from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Force, Quiet, StorePath, Verbose
+from avvp_pipe.stages.stage import Stage
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "store": (StorePath, DEFAULT_STORE_PATH),
+    "dry_run": (DryRun, False),
+    "force": (Force, False),
+    "json": (AsJson, False),
+    "verbose": (Verbose, False),
+    "quiet": (Quiet, False),
+}
+
+
+def stage_command(stage: Stage) -> Callable[..., None]:
+    """A function for typer whose signature holds the stage's inputs, its parameters and the common options."""
+
+    def command(*, name: str | None, store: Path, dry_run: bool, force: bool, json: bool, **given: Any) -> None:
+        run_stage(stage, name, given, store=store, dry_run=dry_run, force=force, console=_console(json, given))
+
+    command.__doc__ = f"{stage.summary}\n\nExample: {stage.example}"
+    command.__name__ = stage.name
+    command.__signature__ = inspect.Signature(_signature(stage))  # type: ignore[attr-defined]
+    return guarded(command)
+
+
+def _console(as_json: bool, given: dict[str, Any]) -> Console:
+    given.pop("verbose")
+    return Console(as_json=as_json, quiet=given.pop("quiet"))
+
+
+def _signature(stage: Stage) -> list[inspect.Parameter]:
+    found = []
+    for role, reads in stage.reads.items():
+        text = f"{reads.text} ({reads.kind}/NAME)" + ("" if reads.required else " [optional]")
+        option = typer.Option(f"--{role.replace('_', '-')}", help=text, rich_help_panel="Inputs", show_default=False)
+        found.append(_parameter(role, Annotated[str | None, option], None))
+    hints = typing.get_type_hints(stage.params)
+    for field in dataclasses.fields(stage.params):
+        panel = "Parameters" if field.metadata["in_key"] else "Places and speed (not in the key)"
+        flag = f"--{field.name.replace('_', '-')}"
+        names = f"{flag}/--no-{flag[2:]}" if hints[field.name] is bool else flag
+        option = typer.Option(names, help=field.metadata["help"], rich_help_panel=panel)
+        found.append(_parameter(field.name, Annotated[hints[field.name], option], field.default))
+    naming = typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
+    found.append(_parameter("name", Annotated[str | None, naming], None))
+    return found + [_parameter(name, kind, default) for name, (kind, default) in COMMON.items()]
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def run_stage(
+    stage: Stage, name: str | None, given: dict[str, Any], *, store: Path, dry_run: bool, force: bool, console: Console
+) -> None:
+    """Run one step and print what became of it. Exits with 1 where clips failed."""
+    from avvp_pipe.cli.show import print_conditions, print_outcome
+    from avvp_pipe.pipeline.names import default_name
+    from avvp_pipe.pipeline.runner import Step, run_step
+    from avvp_pipe.pipeline.status import conditions, requested_steps
+    from avvp_pipe.store import Store
+
+    opened = Store(store)
+    inputs = {role: given.pop(role) for role in stage.reads}
+    inputs = {role: text for role, text in inputs.items() if text is not None}
+    step = Step(stage.name, name or default_name(stage, given, inputs), given, inputs)
+    if dry_run:
+        asked = [other for other in requested_steps(opened) if other.reference != step.reference]
+        planned = [one for one in conditions(opened, [*asked, step]) if one.reference.kind == stage.kind]
+        print_conditions([one for one in planned if one.reference.name == step.name], console)
+        return
+    outcome = run_step(opened, step, progress=console, force=force)
+    print_outcome(outcome, console)
+    if outcome.failures:
+        raise typer.Exit(FOUND_WRONG)

@@ -1,0 +1,1 @@
+"""The run as data: the stages in order, what is stale and why, the demo."""

@@ -1,0 +1,158 @@
+"""Running one step: find what it reads, make its key, and build the artifact unless the store has it."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from avvp_pipe.pipeline.catalogue import STAGES
+from avvp_pipe.stages.stage import ParameterError, Progress, Stage, make_params, params_in_key, params_outside_key
+from avvp_pipe.store import (
+    Artifact,
+    Builder,
+    Identity,
+    Reference,
+    Request,
+    Store,
+    StoreError,
+    differences,
+    parse_reference,
+)
+
+PACKAGES = ("avvp-pipe", "numpy", "torch", "zarr", "open_clip_torch", "laion_clap", "transformers", "decord", "av")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage asked to run: what to call its artifact, with which parameters, on which inputs."""
+
+    stage: str
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Those that differ from the stage's defaults."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Role -> reference."""
+
+    @property
+    def reference(self) -> Reference:
+        """kind/name of what the step writes."""
+        return Reference(STAGES[self.stage].kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a step."""
+
+    artifact: Artifact
+    state: Literal["built", "cached"]
+    reasons: tuple[str, ...]
+    """Why it was built: how it differs from what stood under its name before."""
+    failures: tuple[Mapping[str, str], ...]
+    """Clips that could not be processed: video_id, code, message."""
+    seconds: float
+
+
+def run_step(store: Store, step: Step, *, progress: Progress, force: bool = False) -> Outcome:
+    """Bring a step's artifact into being, or find it. `force` builds it anew.
+
+    Raises ParameterError, StoreError (an input is missing, the store cannot be written) and what the stage
+    raises; whatever is raised, nothing half-written is ever visible.
+    """
+    started = time.monotonic()
+    stage = STAGES[step.stage]
+    params = make_params(stage, step.params)
+    inputs = _inputs(store, stage, step.inputs)
+    keys = {role: artifact.key for role, artifact in inputs.items()}
+    identity = identify(stage, params, keys, stage.sources(params, inputs))
+    reference = Reference(stage.kind, step.name, identity.key)
+    before = store.find(Reference(stage.kind, step.name))
+    reasons = differences(before.identity, identity) if before else ("nothing of this name yet",)
+    store.ask(step.reference, request_of(step, params, identity.key))
+    found = store.find(reference)
+    if found and force:
+        store.discard(found)
+        reasons = ("forced",)
+    elif found:
+        return _outcome(found, "cached", (), started)
+    with store.build(
+        reference,
+        identity,
+        shard_rows=stage.shard_rows,
+        provenance=lambda builder: _provenance(identity, inputs, builder),
+        run_facts={"params": params_outside_key(params), "machine": platform.machine()},
+        waiting=lambda: progress.note(f"another process is building {reference}; waiting for it"),
+    ) as builder:
+        if builder is not None:
+            stage.run(inputs, params, builder, progress)
+    built = store.find(reference)
+    assert built is not None, f"{reference} was published and is gone"
+    return _outcome(built, "built", reasons, started)
+
+
+def identify(stage: Stage, params: Any, keys: Mapping[str, str], sources: Mapping[str, str]) -> Identity:
+    """The identity of what `stage` makes of these parameters, input keys and sources."""
+    return Identity(stage.name, stage.version, params_in_key(params), dict(sorted(keys.items())), dict(sources))
+
+
+def request_of(step: Step, params: Any, key: str) -> Request:
+    """The step as the store remembers it."""
+    every = {**params_in_key(params), **params_outside_key(params)}
+    return Request(step.stage, every, dict(step.inputs), key)
+
+
+def input_references(stage: Stage, given: Mapping[str, str]) -> dict[str, Reference]:
+    """Role -> parsed reference. Raises ParameterError for a role that is missing or unknown."""
+    for role in given:
+        if role not in stage.reads:
+            raise ParameterError(f"{stage.name} reads no {role!r}; it reads {', '.join(stage.reads) or 'nothing'}")
+    for role, reads in stage.reads.items():
+        if reads.required and role not in given:
+            raise ParameterError(f"{stage.name} needs {role}: {reads.text}; give it as --{role} {reads.kinds[0]}/NAME")
+    return {role: _reference(stage.reads[role].kinds, text) for role, text in given.items()}
+
+
+def _reference(kinds: tuple[str, ...], text: str) -> Reference:
+    if len(kinds) == 1:
+        return parse_reference(text, kind=kinds[0])
+    reference = parse_reference(text)
+    if reference.kind not in kinds:
+        raise StoreError(f"{text!r} names a {reference.kind} artifact where one of {' or '.join(kinds)} is wanted")
+    return reference
+
+
+def _inputs(store: Store, stage: Stage, given: Mapping[str, str]) -> dict[str, Artifact]:
+    return {role: store.get(str(reference)) for role, reference in input_references(stage, given).items()}
+
+
+def _provenance(identity: Identity, inputs: Mapping[str, Artifact], builder: Builder) -> dict[str, Any]:
+    return {
+        "stage": identity.stage,
+        "stage_version": identity.version,
+        "params": dict(identity.params),
+        "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
+        "sources": dict(identity.sources),
+        "software": _software(),
+        "failures": [
+            {"video_id": failure.video_id, "code": failure.code, "message": failure.message}
+            for failure in builder.failures
+        ],
+    }
+
+
+def _software() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _outcome(
+    artifact: Artifact, state: Literal["built", "cached"], reasons: tuple[str, ...], started: float
+) -> Outcome:
+    failures = tuple(artifact.provenance["failures"])
+    return Outcome(artifact, state, reasons, failures, time.monotonic() - started)

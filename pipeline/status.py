@@ -1,0 +1,114 @@
+"""What is cached, stale or missing, and why: what was asked for, held against what the store has.
+
+Keys are made of keys, so the whole chain is judged without reading one array: the key that a step would have
+now follows from its parameters, its stage's version, and the keys that its inputs would have now.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from avvp_pipe.pipeline.catalogue import STAGES
+from avvp_pipe.pipeline.runner import Step, identify, input_references
+from avvp_pipe.stages.stage import make_params
+from avvp_pipe.store import Artifact, Identity, Reference, Store, differences
+
+State = Literal["cached", "stale", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one step stands."""
+
+    reference: Reference
+    """kind/name@key of the artifact that the step would have now."""
+    stage: str
+    state: State
+    reasons: tuple[str, ...]
+    """Why it is not cached, one line each."""
+
+
+def requested_steps(store: Store) -> tuple[Step, ...]:
+    """Everything that was asked for in a store, in the pipeline's order."""
+    return tuple(
+        Step(request.stage, reference.name, request.params, request.inputs) for reference, request in store.requests()
+    )
+
+
+def conditions(store: Store, steps: Iterable[Step]) -> tuple[Condition, ...]:
+    """How each step stands. `steps` in an order in which they could run."""
+    judge = _Judge(store, {step.reference: step for step in steps})
+    return tuple(judge.condition(reference) for reference in judge.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    store: Store
+    steps: dict[Reference, Step]
+    known: dict[Reference, Identity | str] = field(default_factory=dict)
+    """Identity that the artifact would have now, or in words why that cannot be told."""
+
+    def condition(self, reference: Reference) -> Condition:
+        step = self.steps[reference]
+        expected = self.expected(reference)
+        newest = self.store.find(reference)
+        if isinstance(expected, str):
+            state: State = "stale" if newest else "missing"
+            return Condition(reference, step.stage, state, (expected,))
+        wanted = Reference(reference.kind, reference.name, expected.key)
+        if self.store.find(wanted):
+            return Condition(wanted, step.stage, "cached", ())
+        if newest is None:
+            return Condition(wanted, step.stage, "missing", ("not made yet",))
+        return Condition(wanted, step.stage, "stale", self._why(newest, expected, step))
+
+    def expected(self, reference: Reference) -> Identity | str:
+        if reference not in self.known:
+            self.known[reference] = self._expected(self.steps[reference])
+        return self.known[reference]
+
+    def _expected(self, step: Step) -> Identity | str:
+        stage = STAGES[step.stage]
+        try:
+            params = make_params(stage, step.params)
+            references = input_references(stage, step.inputs)
+            keys: dict[str, str] = {}
+            artifacts: dict[str, Artifact] = {}
+            for role, reference in references.items():
+                key = self._key(reference)
+                if key is None:
+                    return f"input {role}: {reference} is missing"
+                keys[role] = key
+                if found := self.store.find(Reference(reference.kind, reference.name, key)):
+                    artifacts[role] = found
+            # Sources are read through the inputs (the videos of a dataset), or need none of them (teachers).
+            return identify(stage, params, keys, stage.sources(params, artifacts))
+        except KeyError as missing:
+            return f"input {missing.args[0]} is to be made first"
+        except (ValueError, OSError) as error:
+            return str(error)
+
+    def _key(self, reference: Reference) -> str | None:
+        unversioned = Reference(reference.kind, reference.name)
+        if reference.version is None and unversioned in self.steps:
+            expected = self.expected(unversioned)
+            return None if isinstance(expected, str) else expected.key
+        found = self.store.find(reference)
+        return found.key if found else None
+
+    def _why(self, newest: Artifact, expected: Identity, step: Step) -> tuple[str, ...]:
+        lines = list(differences(newest.identity, expected))
+        for role, old_key in newest.identity.inputs.items():
+            if expected.inputs.get(role) in (old_key, None) or role not in step.inputs:
+                continue
+            lines += [f"  because {line}" for line in self._upstream(step, role, old_key, expected.inputs[role])]
+        return tuple(lines)
+
+    def _upstream(self, step: Step, role: str, old_key: str, new_key: str) -> tuple[str, ...]:
+        reference = input_references(STAGES[step.stage], step.inputs)[role]
+        old = self.store.find(Reference(reference.kind, reference.name, old_key))
+        new = self.store.find(Reference(reference.kind, reference.name, new_key))
+        now = new.identity if new else self.known.get(Reference(reference.kind, reference.name))
+        if old is None or not isinstance(now, Identity):
+            return ()
+        return tuple(f"{reference}: {line}" for line in differences(old.identity, now))

@@ -1,0 +1,208 @@
+"""Attention over the seconds of a clip: the layers that generators and parsers are built of.
+
+Two layers.  `EncoderLayer` is the usual transformer layer on one stream.  `HanLayer` lets one stream
+look at itself and at the other one; HAN uses the same layer object for both streams::
+
+    audio  (B, T, D) --+--> look at own seconds   --+--> add, norm, feed-forward --> audio'
+    visual (B, T, D) --+--> look at other's seconds +
+
+Parameter names inside a layer are those of `torch.nn.MultiheadAttention` and the released checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "Attend",
+    "Attention",
+    "EncoderLayer",
+    "HanEncoder",
+    "HanLayer",
+    "Norm",
+    "Order",
+    "Stacking",
+    "attention_mask",
+    "one_of",
+    "stack",
+    "valid_mask",
+]
+
+Norm = Literal["post", "pre"]
+Order = Literal["sequential", "symmetric"]
+Stacking = Literal["chained", "legacy"]
+Attend = Literal["video", "segment"]
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def one_of(name: str, value: str, choices: object) -> None:
+    """Raise ValueError naming the choices of a Literal unless `value` is one of them."""
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"no {name} {value!r}; there are {', '.join(known)}")
+
+
+def stack(make_layer: Callable[[], Layer], layers: int, *, identical: bool) -> list[Layer]:
+    """Make several layers of one form, each with parameters of its own.
+
+    identical: all start from the same values, being deep copies of one, as in every released code.
+    """
+    first = make_layer()
+    return [first, *(copy.deepcopy(first) if identical else make_layer() for _ in range(layers - 1))]
+
+
+def valid_mask(lengths: Tensor, segments: int) -> Tensor:
+    """Mark the real seconds of a padded batch: lengths (B,) in 0..T -> (B, T) bool, T = `segments`."""
+    return torch.arange(segments, device=lengths.device) < lengths[:, None]
+
+
+def attention_mask(valid: Tensor, *, attend: Attend = "video") -> Tensor | None:
+    """Which second may look at which: valid (B, T) bool -> (B, 1, T, T) bool, or None if all may.
+
+    Real seconds see the real ones.  Padding sees only itself, so that no row is empty, in which case
+    softmax would give NaN.  The released code adds -1e10 to every pair with padding: the same for real
+    seconds, but out of range in half precision.  `attend="segment"`: each second sees only itself.
+    """
+    itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    if attend == "segment":
+        return itself[None, None]
+    if bool(valid.all()):
+        return None
+    return ((valid[:, :, None] & valid[:, None, :]) | itself)[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention; parameters, first values and outputs as `torch.nn.MultiheadAttention`.
+
+    Our own twenty lines because torch's module has two numerically different paths (training, inference)
+    and wants the mask repeated for every head.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if min(width, heads) < 1 or width % heads:
+            raise ValueError(f"the heads share the width evenly, but {heads = } does not divide {width = }")
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.zeros_(self.out_proj.bias)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Each query second gathers from the context: (B, T, D), (B, S, D), mask (B|1, 1, T, S) -> (B, T, D)."""
+        batch, _, width = query.shape
+        split = (batch, -1, self.heads, width // self.heads)
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        queries, keys, values = (
+            functional.linear(source, weight, bias).view(split).transpose(1, 2)
+            for source, weight, bias in zip((query, context, context), weights, biases, strict=True)
+        )
+        dropout = self.dropout if self.training else 0.0
+        gathered = functional.scaled_dot_product_attention(queries, keys, values, mask, dropout)
+        out: Tensor = self.out_proj(gathered.transpose(1, 2).reshape(query.shape))
+        return out
+
+
+class EncoderLayer(nn.Module):
+    """One post-norm transformer layer, as `torch.nn.TransformerEncoderLayer` with ReLU."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads, dropout)
+        self.linear1 = nn.Linear(width, ffn)
+        self.linear2 = nn.Linear(ffn, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, stream: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D); mask as `attention_mask` gives it."""
+        stream = self.norm1(stream + self.drop(self.self_attn(stream, stream, mask)))
+        hidden = self.drop(functional.relu(self.linear1(stream)))
+        out: Tensor = self.norm2(stream + self.drop(self.linear2(hidden)))
+        return out
+
+
+class HanLayer(nn.Module):
+    """One layer of the hybrid attention network (HAN, arXiv:2007.10558), for one stream at a time.
+
+    u = q + MHA_cross(q, other) + MHA_self(q, q), then a feed-forward part, each with dropout; the norm
+    follows each sum ("post"), or precedes it on the query stream only ("pre": the other stream's keys
+    and values stay as they come, as VALOR and UWAV released it).
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float, *, norm: Norm = "post") -> None:
+        super().__init__()
+        one_of("norm", norm, Norm)
+        self.pre = norm == "pre"
+        self.self_attn = Attention(width, heads, dropout)
+        self.cm_attn = Attention(width, heads, dropout)
+        self.linear1 = nn.Linear(width, ffn)
+        self.linear2 = nn.Linear(ffn, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, stream: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Update `stream` (B, T, D) from itself and from `other` (B, T, D)."""
+        query = self.norm1(stream) if self.pre else stream
+        crossed = self.drop(self.cm_attn(query, other, mask))
+        summed: Tensor = stream + crossed + self.drop(self.self_attn(query, query, mask))
+        if self.pre:
+            return summed + self._feed_forward(self.norm2(summed))
+        summed = self.norm1(summed)
+        out: Tensor = self.norm2(summed + self._feed_forward(summed))
+        return out
+
+    def _feed_forward(self, stream: Tensor) -> Tensor:
+        hidden = self.drop(functional.relu(self.linear1(stream)))
+        out: Tensor = self.drop(self.linear2(hidden))
+        return out
+
+
+class HanEncoder(nn.Module):
+    """A stack of HAN layers over the audio and the visual stream.
+
+    layers: as `stack` makes them.
+    order: "sequential" as VALOR and UWAV released it: audio first, then visual looks at the *updated*
+    audio; "symmetric" as the papers: both look at the other's old state.
+    stacking: "chained"; "legacy" as AVVP-ECCV20 released it: every layer reads the encoder's inputs again,
+    so that only the last layer counts.
+    The final norms act in pre-norm only; they always exist because the released files hold them.
+    """
+
+    def __init__(
+        self,
+        layers: list[HanLayer],
+        *,
+        order: Order = "sequential",
+        stacking: Stacking = "chained",
+    ) -> None:
+        super().__init__()
+        one_of("order", order, Order)
+        one_of("stacking", stacking, Stacking)
+        self.order = order
+        self.stacking = stacking
+        self.pre = layers[0].pre
+        self.layers = nn.ModuleList(layers)
+        width = layers[0].linear1.in_features
+        self.final_norm_a = nn.LayerNorm(width)
+        self.final_norm_v = nn.LayerNorm(width)
+
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) and (B, T, D) -> the same shapes; mask as `attention_mask` gives it."""
+        for layer in self.layers if self.stacking == "chained" else self.layers[-1:]:
+            heard = layer(audio, visual, mask)
+            visual = layer(visual, heard if self.order == "sequential" else audio, mask)
+            audio = heard
+        if self.pre:
+            return self.final_norm_a(audio), self.final_norm_v(visual)
+        return audio, visual

@@ -1,0 +1,1 @@
+"""Dataset readers: annotation files in, one Dataset record out."""

@@ -1,0 +1,1 @@
+"""The rendered world: videos made by the project, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Decoding one video file into sampled frames and a waveform."""

@@ -1,0 +1,1 @@
+"""Parsers: the networks trained on pseudo-labels."""

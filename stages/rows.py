@@ -1,0 +1,54 @@
+"""Rows: every artifact about clips keeps the dataset's order, so that row i is the same clip everywhere."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avvp_pipe.store import StoreError
+
+if TYPE_CHECKING:
+    from avvp_pipe.store import Artifact, Builder
+
+OK = 1
+"""Status of a clip that could be processed; the other codes are in `stages/media/errors.py`."""
+
+
+SEPARATE = 1
+"""The dataset's `dense` code of clips whose audio and visual events are labelled separately, second by second."""
+
+
+def check_same_clips(*artifacts: "Artifact") -> None:
+    """Raise StoreError where two artifacts do not cover the same clips in the same order."""
+    first = artifacts[0].strings("video_ids")
+    for other in artifacts[1:]:
+        if other.strings("video_ids") != first:
+            raise StoreError(
+                f"{artifacts[0].reference} and {other.reference} cover different clips; "
+                "use artifacts that were made from one dataset"
+            )
+
+
+def put_clips(out: "Builder", dataset: "Artifact") -> None:
+    """Copy what identifies the clips, so that the artifact can be read without its dataset."""
+    for name in ("video_ids", "splits"):
+        out.put(name, dataset.strings(name))
+    for name in ("weak", "lengths"):
+        out.put(name, dataset.array(name))
+
+
+def rows_of(dataset: "Artifact", split: str, *, status: NDArray[Any] | None = None) -> NDArray[np.intp]:
+    """Rows of a split, without those whose `status` (N,) tells of a failure.
+
+    Raises StoreError where none is left, naming the splits there are.
+    """
+    splits = np.array(dataset.strings("splits"), dtype=str)
+    chosen = splits == split
+    if not chosen.any():
+        known = ", ".join(sorted(set(splits.tolist())))
+        raise StoreError(f"{dataset.reference} has no clips in split {split!r}; it has {known}")
+    if status is not None:
+        chosen &= status == OK
+        if not chosen.any():
+            raise StoreError(f"every clip of split {split!r} in {dataset.reference} failed; see `avvp-pipe show`")
+    return np.flatnonzero(chosen)

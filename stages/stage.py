@@ -1,0 +1,158 @@
+"""What a stage is: a name, a version, what it reads, its parameters, and one function that runs it.
+
+A stage's file holds a frozen `Params` record, pure functions on arrays, one `run`, and at its foot the
+`STAGE` record. The runner (`pipeline/runner.py`) knows the rest: keys, caching, publishing.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from avvp_pipe.store import Artifact, Builder
+
+T = TypeVar("T")
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown or has a value out of its range."""
+
+
+class Progress(Protocol):
+    """Where a stage reports how far it is; the command line shows bars, tests show nothing."""
+
+    def track(self, items: Iterable[T], *, total: int, label: str, done: int = 0) -> Iterator[T]:
+        """Pass `items` through, counting them. `done`: how many an earlier, killed run had finished."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Tell the person something worth a line."""
+        ...
+
+
+class Silent:
+    """A Progress that shows nothing."""
+
+    def track(self, items: Iterable[T], *, total: int, label: str, done: int = 0) -> Iterator[T]:
+        """Pass `items` through."""
+        yield from items
+
+    def note(self, message: str) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def epochs(progress: Progress, label: str, total: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Show training: yields a function to be called with each epoch's record, whose `epoch` counts from 1."""
+    shown = progress.track(range(total + 1), total=total, label=label)
+    reached = next(shown, total)
+
+    def tick(record: Mapping[str, float]) -> None:
+        nonlocal reached
+        while reached < record["epoch"]:
+            reached = next(shown, total)
+
+    yield tick
+
+
+def option(default: Any, text: str) -> Any:
+    """A parameter that changes results, with the help text that the command line shows for it."""
+    return dataclasses.field(default=default, metadata={"help": text, "in_key": True})
+
+
+def outside_key(default: Any, text: str) -> Any:
+    """A parameter that only changes speed, or says where files lie: it stays out of the artifact's key."""
+    return dataclasses.field(default=default, metadata={"help": text, "in_key": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """One artifact that a stage reads."""
+
+    kind: str
+    """One of the store's kinds; `labels|parser` where either will do."""
+    text: str
+    """What it is for, as help text."""
+    required: bool = True
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that will do."""
+        return tuple(self.kind.split("|"))
+
+
+Inputs = Mapping[str, "Artifact"]
+
+
+def no_sources(params: Any, inputs: Inputs) -> Mapping[str, str]:
+    """Digests of nothing: the stage reads only artifacts."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the pipeline. `run(inputs, params, out, progress)` is the only part that meets the store."""
+
+    name: str
+    """As on the command line."""
+    kind: str
+    """Kind of the artifact it writes."""
+    version: int
+    """Raised by hand when results change; the history stands beside the STAGE record."""
+    summary: str
+    """One line for the help."""
+    reads: Mapping[str, Reads]
+    """Role -> artifact."""
+    params: type
+    """A frozen dataclass whose fields are made with `option` and `outside_key`."""
+    run: Callable[[Inputs, Any, "Builder", Progress], None]
+    sources: Callable[[Any, Inputs], Mapping[str, str]] = no_sources
+    """Name -> digest of what the stage reads from outside the store."""
+    shard_rows: int = 128
+    """Clips in one shard: the unit of writing and of resuming."""
+    example: str = ""
+    """A command line for the help."""
+
+
+def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
+    """The stage's parameters from plain values, checked. Strings are converted.
+
+    Raises ParameterError naming the parameter, what was wanted and what came.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(stage.params)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+            raise ParameterError(f"{stage.name} has no parameter {name!r}{hint}")
+    try:
+        return TypeAdapter(stage.params).validate_python(dict(values))
+    except ValidationError as error:
+        problems = "; ".join(_problem(item) for item in error.errors())
+        raise ParameterError(f"{stage.name}: {problems}") from None
+
+
+def _problem(item: Any) -> str:
+    if not item["loc"]:
+        return str(item["msg"])
+    return f"{item['loc'][0]} = {item['input']!r}: {item['msg']}"
+
+
+def params_in_key(params: Any) -> dict[str, Any]:
+    """The parameters that change results, as JSON-able values."""
+    return {
+        field.name: getattr(params, field.name)
+        for field in dataclasses.fields(params)
+        if field.metadata.get("in_key", True)
+    }
+
+
+def params_outside_key(params: Any) -> dict[str, Any]:
+    """The parameters that change speed or say where files lie."""
+    inside = params_in_key(params)
+    return {name: value for name, value in dataclasses.asdict(params).items() if name not in inside}

@@ -1,0 +1,1 @@
+"""Frozen image-text and audio-text models behind one interface."""

@@ -4,13 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from avvp_pipe.stages.blocks.attention import HanEncoder, HanLayer, stack
 from avvp_pipe.stages.blocks.losses import Mixup, class_balance, mixup_loss, segment_loss, video_loss
 from avvp_pipe.stages.blocks.pooling import attentive_pooling
 from avvp_pipe.stages.blocks.thresholds import class_minimum, soft_labels
 from avvp_pipe.stages.blocks.weights import load_arrays
 from avvp_pipe.stages.parsers.han import Gate, Han, Network, Outputs, from_released, predict
-from torch import Tensor, nn
 
 Golden = dict[str, Tensor]
 

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from avvp_pipe.stages.blocks.attention import Attention, EncoderLayer
 from avvp_pipe.stages.blocks.weights import load_arrays, state_arrays
 from avvp_pipe.stages.generators.uwav import (
@@ -13,7 +15,6 @@ from avvp_pipe.stages.generators.uwav import (
     audio_visual_probability,
     from_released,
 )
-from torch import Tensor, nn
 
 CLASSES, AUDIO, VISUAL = 3, 6, 8
 
@@ -63,7 +64,7 @@ def test_logits_and_loss_are_those_of_the_released_generator(real_data: Path) ->
     assert expected.std() > 1
     for clip, length in enumerate(golden["lengths"]):
         torch.testing.assert_close(logits[:, clip, :length], expected[:, clip, :length], rtol=0, atol=1e-5)
-    loss = audio_visual_loss(*logits, tensors["av_labels"], tensors["lengths"])
+    loss = audio_visual_loss(logits[0], logits[1], tensors["av_labels"], tensors["lengths"])
     torch.testing.assert_close(loss, tensors["loss"], rtol=0, atol=1e-5)
 
 
@@ -151,7 +152,8 @@ def test_layers_start_alike_unless_asked_otherwise() -> None:
 def test_every_parameter_learns() -> None:
     model, clips = generator(identical_layers=False).train(), batch(5, 3)
     labels = torch.rand(2, 5, CLASSES, generator=torch.Generator().manual_seed(1)) > 0.5
-    audio_visual_loss(*model(**clips), labels, clips["lengths"]).backward()
+    audio, visual = model(**clips)
+    torch.autograd.backward(audio_visual_loss(audio, visual, labels, clips["lengths"]))
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 
@@ -182,7 +184,7 @@ def test_loss_is_the_weighted_mean_over_real_seconds_and_ignores_padding(weight:
     audio.requires_grad_()
     loss = audio_visual_loss(audio, visual, labels, lengths, present_weight=weight)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert audio.grad is not None
     assert audio.grad.isfinite().all()
     assert not audio.grad[1, 2:].any()
@@ -192,7 +194,7 @@ def test_loss_and_gradient_stay_finite_where_probabilities_saturate() -> None:
     # A label that is off although both probabilities round to 1, and one that is on although both round to 0.
     logits = torch.tensor([[[200.0, -200.0]]], requires_grad=True)
     loss = audio_visual_loss(logits, logits, torch.tensor([[[0, 1]]]), torch.tensor([1]), present_weight=1.0)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx((200 - np.log(2) + 400) / 2)
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, torch.tensor([[[0.5, -1.0]]]))

@@ -125,7 +125,7 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
 
     def shown() -> None:
         print(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.path}\n")
-        lines = [(name, str(tuple(facts["shape"])), facts["dtype"]) for name, facts in arrays.items()]
+        lines = [(name, str(facts["shape"]), str(facts["dtype"])) for name, facts in arrays.items()]
         table("arrays", ("name", "shape", "dtype"), lines, left=3)
         for title in ("params", "inputs", "sources", "software"):
             if record := artifact.provenance[title]:

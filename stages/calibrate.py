@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from avvp_pipe.stages.generators import method_logits
 from avvp_pipe.stages.rows import SEPARATE, check_same_clips, rows_of
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option
 
@@ -80,7 +81,7 @@ def labelled_rows(dataset: "Artifact", split: str, *, status: NDArray[Any]) -> N
     from avvp_pipe.store import StoreError
 
     rows = rows_of(dataset, split, status=status)
-    labelled = rows[dataset.array("dense")[rows] == SEPARATE]
+    labelled: NDArray[np.intp] = rows[dataset.array("dense")[rows] == SEPARATE]
     if not len(labelled):
         raise StoreError(
             f"no clip of split {split!r} in {dataset.reference} has its seconds labelled for audio and vision; "

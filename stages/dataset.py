@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from avvp_pipe.stages.digests import file_digest
-from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option, outside_key
+from avvp_pipe.stages.stage import Inputs, Progress, Stage, option, outside_key
 
 if TYPE_CHECKING:
     from avvp_pipe.stages.datasets import Dataset

@@ -20,7 +20,7 @@ from avvp_pipe.stages.media.quantise import as_int16
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option, outside_key
 
 if TYPE_CHECKING:
-    from avvp_pipe.stages.media import ClipError, DecodedClip
+    from avvp_pipe.stages.media import ClipError, DecodedClip, Task
     from avvp_pipe.store import Artifact, Builder
 
 
@@ -61,7 +61,7 @@ def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
     """Decode what is pending and write it shard by shard."""
-    from avvp_pipe.stages.media import decode_clips
+    from avvp_pipe.stages.media import Sampling, Task, decode_clips
 
     dataset = inputs["dataset"]
     lengths = dataset.array("lengths")
@@ -73,11 +73,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     shards = list(out.pending())
     rows = [row for shard in shards for row in range(shard.start, shard.stop)]
     decoded = decode_clips(
-        [(row, paths[row], int(lengths[row])) for row in rows],
-        frame_rule=params.frame_rule,
-        frame_size=params.frame_size,
-        resize=params.resize,
-        sample_rate=params.sample_rate,
+        [Task(row, paths[row], int(lengths[row])) for row in rows],
+        Sampling(params.frame_rule, params.frame_size, params.resize, params.sample_rate),
         workers=params.workers,
         timeout_seconds=params.timeout_seconds,
     )
@@ -99,7 +96,7 @@ def _declare(out: "Builder", *, clips: int, segments: int, params: Params) -> No
 def _write_shard(
     out: "Builder",
     shard: slice,
-    decoded: Iterator[tuple[int, "DecodedClip | ClipError"]],
+    decoded: "Iterator[tuple[Task, DecodedClip | ClipError]]",
     names: tuple[str, ...],
     params: Params,
     *,
@@ -119,14 +116,14 @@ def _write_shard(
     }
     failures = []
     for _ in range(count):
-        row, clip = next(decoded)
-        place = row - shard.start
+        task, clip = next(decoded)
+        place = task.row - shard.start
         if isinstance(clip, ClipError):
             arrays["status"][place] = int(clip.status)
-            failures.append(Failure(names[row], clip.code, clip.message))
+            failures.append(Failure(names[task.row], clip.code, clip.message))
         else:
             _place(arrays, place, clip, params)
-    out.write(shard, failures=failures, **arrays)
+    out.write(shard, arrays, failures=failures)
 
 
 def _place(arrays: Mapping[str, NDArray[Any]], place: int, clip: "DecodedClip", params: Params) -> None:

@@ -64,7 +64,7 @@ def _score_split(
     lengths = dataset.array("lengths")[rows]
 
     def score(heard: NDArray[Any], seen: NDArray[Any]) -> dict[str, Any]:
-        return dict(avvp_scores(heard, seen, *truth, lengths=lengths, pooling=params.pooling))
+        return dict(avvp_scores(heard, seen, truth[0], truth[1], lengths, pooling=params.pooling))
 
     everywhere = np.broadcast_to(dataset.array("weak")[rows][:, None], truth[0].shape)
     nothing = np.zeros_like(truth[0])

@@ -61,7 +61,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     shards = list(out.pending())
     done = -(-clips // STAGE.shard_rows) - len(shards)
     for shard in progress.track(shards, total=len(shards) + done, label="extract", done=done):
-        out.write(shard, **_embed_shard(media, shard, seer, hearer, params.batch_size))
+        out.write(shard, _embed_shard(media, shard, seer, hearer, params.batch_size))
 
 
 def _put_texts(

@@ -1,4 +1,4 @@
-"""Stage `pretrain`: the temporal generator learns, on videos labelled second by second, what a second means in its clip.
+"""Stage `pretrain`: the temporal generator learns on videos labelled second by second what a second means.
 
     features (N, T, D), audio-visual labels (N, T, C) of a pre-training set -> weights of a TemporalGenerator
 
@@ -133,7 +133,9 @@ def _clips(dataset: "Artifact", features: "Artifact", arrays: SegmentFeatures, s
     rows = rows_of(dataset, split, status=features.array("status"))
     rows = rows[dataset.array("dense")[rows] > 0]
     if not len(rows):
-        raise StoreError(f"no clip of split {split!r} in {dataset.reference} has its seconds labelled; pretrain needs them")
+        raise StoreError(
+            f"no clip of split {split!r} in {dataset.reference} has its seconds labelled; pretrain needs them"
+        )
     found = (
         arrays.audio[rows],
         arrays.visual[rows],
@@ -166,10 +168,8 @@ def audio_visual_f(model: "TemporalGenerator", clips: Clips) -> float:
     from avvp_pipe.stages.metrics import avvp_scores
 
     calls = []
-    for rows in torch.arange(len(clips.lengths)).split(64):
-        logits = model(
-            clips.audio[rows], clips.visual[rows], clips.text_audio, clips.text_visual, clips.lengths[rows]
-        )
+    for rows in torch.split(torch.arange(len(clips.lengths)), 64):
+        logits = model(clips.audio[rows], clips.visual[rows], clips.text_audio, clips.text_visual, clips.lengths[rows])
         calls.append(audio_visual_probability(*logits) >= DECISION)
     called, truth = torch.cat(calls).cpu().numpy(), clips.labels.cpu().numpy()
     # Heard and seen alike, so that the product is what it is.

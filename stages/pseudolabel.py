@@ -36,16 +36,16 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
 
     dataset, features = inputs["dataset"], inputs["features"]
     check_same_clips(features, dataset)
-    weak, status = dataset.array("weak"), features.array("status")
+    weak, lengths, status = dataset.array("weak"), dataset.array("lengths"), features.array("status")
     valid = _valid(dataset, status)
     put_clips(out, dataset)
     out.put("status", status)
     out.describe(classes=list(dataset.attrs["classes"]), method=params.method, temperature=params.temperature)
-    training = np.array(dataset.strings("splits"), dtype=str) == params.floor_split
+    training = (np.array(dataset.strings("splits"), dtype=str) == params.floor_split) & (status == OK)
     logits = method_logits(params.method, features, inputs.get("generator"))
     for modality, values in progress.track(logits._asdict().items(), total=2, label="pseudolabel"):
         thresholds = _thresholds(params.method, modality, inputs.get("thresholds"), weak.shape[1])
-        floor = class_minimum(values[training & (status == OK)], lengths=dataset.array("lengths")[training & (status == OK)])
+        floor = class_minimum(values[training], lengths=lengths[training])
         out.put(f"{modality}_logits", values)
         out.put(f"{modality}_thresholds", thresholds)
         out.put(f"{modality}_hard", hard_labels(values, thresholds, weak) & valid)
@@ -56,7 +56,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
 def _valid(dataset: "Artifact", status: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(N, T, 1): segments that exist, of clips that did not fail."""
     segments = np.arange(dataset.lazy("audio").shape[1])
-    return ((segments < dataset.array("lengths")[:, None]) & (status == OK)[:, None])[:, :, None]
+    valid = (segments < dataset.array("lengths")[:, None]) & (status == OK)[:, None]
+    return np.asarray(valid[:, :, None])
 
 
 def _thresholds(method: str, modality: str, artifact: "Artifact | None", classes: int) -> NDArray[np.float32]:

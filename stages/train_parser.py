@@ -236,7 +236,7 @@ def _predictions(model: "Han", clips: Clips, rows: NDArray[np.intp]) -> dict[str
     beyond = np.arange(clips.audio.shape[1]) >= clips.lengths.cpu().numpy()[rows][:, None]
     missing = np.isnan(clips.audio[:, :, 0].cpu().numpy()[rows]) | beyond
     with torch.inference_mode():
-        for group in torch.from_numpy(rows).to(clips.lengths.device).split(CLIPS_AT_ONCE):
+        for group in torch.split(torch.from_numpy(rows).to(clips.lengths.device), CLIPS_AT_ONCE):
             audio, visual = (each[group].nan_to_num(0.0) for each in (clips.audio, clips.visual))
             outputs = model(audio, visual, lengths=clips.lengths[group])
             heard, seen = predict(outputs)

@@ -7,7 +7,7 @@ what the journal does not name is written again. Publishing is in `store.py`.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,8 @@ class Builder:
             if start not in self._done:
                 yield slice(start, min(start + self._shard_rows, self._rows))
 
-    def write(self, rows: slice, *, failures: Sequence[Failure] = (), **arrays: NDArray[Any]) -> None:
-        """Write one shard of every declared array (names with `/` spelled with `__`) and note it as done."""
+    def write(self, rows: slice, arrays: Mapping[str, NDArray[Any]], *, failures: Sequence[Failure] = ()) -> None:
+        """Write one shard of every declared array and note it as done."""
         if sorted(arrays) != sorted(self._declared):
             raise StoreError(f"a shard needs {sorted(self._declared)}, but {sorted(arrays)} were given")
         for name, data in arrays.items():

@@ -99,7 +99,7 @@ def test_class_balance_is_that_of_counting_cells(seed: int, lengths: list[int]) 
 
 
 def test_class_balance_of_llp_is_of_the_documented_order() -> None:
-    # Audio of the LLP validation ground truth: frequencies sum to 1.246 over 25 classes; released weights 11.9 and 1.25.
+    # Audio of the LLP validation ground truth: frequencies sum to 1.246 over 25 classes; weights 11.9 and 1.25.
     hard = torch.zeros(1, 1000, 25)
     hard[0, :, 0] = 1
     hard[0, :246, 1] = 1

@@ -144,14 +144,15 @@ def test_a_build_that_fails_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
 def write_rows(builder: Builder, *, stop_after: int | None = None) -> list[int]:
     builder.declare("x", (10, 3), "float32", fill=float("nan"))
     builder.declare("on", (10,), "bool")
-    written = []
+    written: list[int] = []
     for rows in list(builder.pending()):
         if stop_after is not None and len(written) == stop_after:
             raise RuntimeError("stopped")
         count = rows.stop - rows.start
         values = np.arange(rows.start, rows.stop, dtype=np.float32)
         failures = [Failure(f"clip{rows.start}", "corrupt", "broken")]
-        builder.write(rows, failures=failures, x=np.repeat(values[:, None], 3, 1), on=np.ones(count, bool))
+        arrays = {"x": np.repeat(values[:, None], 3, 1), "on": np.ones(count, bool)}
+        builder.write(rows, arrays, failures=failures)
         written.append(rows.start)
     return written
 

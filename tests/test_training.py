@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Problem:
     def score(self) -> Mapping[str, float]:
         # numpy's numbers, as metrics return them.
         right = ((self.model(self.features) > 0) == self.targets.bool()).numpy()
-        return {"accuracy": np.float64(right.mean()), "first": np.float64(right[:, 0].mean())}
+        return {"accuracy": cast(float, np.float64(right.mean())), "first": cast(float, np.float64(right[:, 0].mean()))}
 
     def fit(self, **changes: Any) -> Fitted:
         arguments: dict[str, Any] = {
@@ -131,7 +132,7 @@ def die_in_write(file: Path, number: int) -> None:
             os.truncate(file.with_name(file.name + ".part"), 100)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
     Problem().fit(checkpoint=file)
 
 
@@ -177,7 +178,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04half"])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "training.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged.*delete it"):
+    with pytest.raises(CheckpointError, match=r"damaged.*delete it"):
         Problem().fit(checkpoint=tmp_path / "training.pt")
 
 
@@ -190,7 +191,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_every_epoch_sees_every_clip_once_in_an_order_of_its_own() -> None:
     problem = Problem()
     problem.fit()
-    orders = [sum(problem.seen[start : start + 3], []) for start in range(0, 3 * EPOCHS, 3)]
+    orders = [list(chain.from_iterable(problem.seen[start : start + 3])) for start in range(0, 3 * EPOCHS, 3)]
     assert all(sorted(order) == list(range(CLIPS)) for order in orders)
     assert len({tuple(order) for order in orders}) == EPOCHS
     assert [len(rows) for rows in problem.seen[:3]] == [4, 4, 3]
@@ -285,7 +286,7 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_and_batch() -> None:
         return {**terms, "size": terms["size"] * (float("nan") if len(problem.seen) == 5 else 1.0)}
 
     problem.loss = loss  # type: ignore[method-assign]
-    with pytest.raises(DivergedError, match="epoch 2, batch 2 of 3: loss = nan, entropy = 0.*, size = nan"):
+    with pytest.raises(DivergedError, match=r"epoch 2, batch 2 of 3: loss = nan, entropy = 0.*, size = nan"):
         problem.fit()
 
 

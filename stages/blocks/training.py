@@ -152,7 +152,7 @@ def fit(
             batches = [order[start : start + batch_size] for start in range(0, clips, batch_size)]
             terms = _train_epoch(model, loss_of_batch, adamw, batches, epoch, optimiser.clip_norm)
         _add(record, terms)
-        _add(record, _scores(model, validate))
+        _add(record, _scores(model, validate, select))
         _keep_best(run, model, record, select)
         if checkpoint is not None:
             _save(checkpoint, run, model, adamw, settings)
@@ -232,13 +232,16 @@ def _train_epoch(
     return {name: total / clips for name, total in sums.items()}
 
 
-def _scores(model: nn.Module, validate: Callable[[], Mapping[str, float]] | None) -> Record:
+def _scores(model: nn.Module, validate: Callable[[], Mapping[str, float]] | None, select: str | None) -> Record:
     if validate is None:
         return {}
     model.eval()
     with torch.no_grad():
         # Plain numbers, because numpy's are refused when a checkpoint is read back safely.
-        return {name: float(value) for name, value in validate().items()}
+        scores = {name: float(value) for name, value in validate().items()}
+    if select not in scores:
+        raise ValueError(f"no validation score {select!r}; there are {', '.join(scores)}")
+    return scores
 
 
 def _add(record: Record, more: Record) -> None:
@@ -252,8 +255,6 @@ def _keep_best(run: _Run, model: nn.Module, record: Record, select: str | None) 
     """Take the epoch into the history, and its weights if they are the best so far."""
     best_before = -math.inf
     if select is not None:
-        if select not in record:
-            raise ValueError(f"no validation score {select!r} to select by; there are {', '.join(record)}")
         if not math.isfinite(record[select]):
             raise DivergedError(
                 f"validation score {select!r} is {record[select]} after epoch {record['epoch']:.0f}; the best epoch "

@@ -1,0 +1,155 @@
+"""Manifests of one's own: what is read, and what is refused with which words."""
+
+import json
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avvp_pipe.stages.datasets import (
+    JOINT,
+    NONE,
+    SEPARATE,
+    DatasetError,
+    ManifestClip,
+    prompt_sets,
+    read_classes,
+    read_manifest,
+    write_manifest,
+)
+
+HEADER = "id,path,split,labels,seconds,audio_events,visual_events"
+
+
+def csv_file(folder: Path, *lines: str) -> Path:
+    path = folder / "clips.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_csv_manifest_reads_labels_events_and_lengths(tmp_path: Path) -> None:
+    path = csv_file(
+        tmp_path,
+        HEADER,
+        'a,a.mp4,train,"Male speech, man speaking;Dog",,,',
+        "b,b.mp4,val,Dog,12,Dog@2-4.5,",
+    )
+    dataset = read_manifest(path)
+    assert dataset.classes == ("Dog", "Male speech, man speaking")
+    assert dataset.weak.tolist() == [[True, True], [True, False]]
+    assert dataset.lengths.tolist() == [10, 12]
+    assert dataset.dense.tolist() == [NONE, SEPARATE]
+    assert np.flatnonzero(dataset.audio[1, :, 0]).tolist() == [2, 3, 4]
+    assert not dataset.visual.any()
+
+
+def test_events_heard_and_seen_at_once_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    write_manifest(path, [ManifestClip("a", "a.mp4", "train", ("Dog",), 5, events=(("Dog", 1, 3),))])
+    dataset = read_manifest(path)
+    assert dataset.dense.tolist() == [JOINT]
+    assert np.flatnonzero(dataset.audio_visual[0, :, 0]).tolist() == [1, 2]
+    assert not dataset.audio.any()
+
+
+def test_weak_labels_are_taken_from_the_events_where_none_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    path.write_text(json.dumps({"id": "a", "path": "a.mp4", "split": "val", "events": [["Dog", 0, 1]]}) + "\n")
+    assert read_manifest(path).weak.tolist() == [[True]]
+
+
+def test_an_event_outside_the_weak_labels_is_reported_and_kept(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, HEADER, "b,b.mp4,val,Dog,10,Dog@0-2;Cat@1-2,")
+    dataset = read_manifest(path)
+    assert [(finding.code, finding.examples) for finding in dataset.report] == [("dense-class-not-weak", ("b",))]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,b.mp4,train,Dog,,,", r"line 3: id 'a' stands in line 2 too"),
+        ("b,b.mp4,dev,Dog,,,", r"line 3: split should be one of train, val, test, but is 'dev'"),
+        ("b,b.mp4,val,Dgo,,,", r"line 3: unknown class 'Dgo'; did you mean 'Dog'\?"),
+        ("b,b.mp4,val,Dog,0,,", r"line 3: seconds should be a whole number from 1 to 3600, but is '0'"),
+        ("b,b.mp4,val,Dog,10,Dog@4-2,", r"Dog from 4.0 to 2.0 s does not lie within the clip's 0 to 10 s"),
+        ("b,b.mp4,val,Dog,10,Dog@4-20,", r"does not lie within the clip"),
+        ("b,b.mp4,val,Dog,10,Dog,", r"wanted class, onset, offset \(CSV: Class@onset-offset\), but found \['Dog'\]"),
+        ("b,,val,Dog,10,,", r"path should be text, but is None"),
+        ("b,b.mp4", r"line 3: not as many cells as the header has"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number_and_what_was_wanted(tmp_path: Path, line: str, message: str) -> None:
+    path = csv_file(tmp_path, HEADER, "a,a.mp4,train,Dog,,,", line)
+    with pytest.raises(DatasetError, match=message):
+        read_manifest(path, classes=("Dog", "Cat"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", r"wanted .csv or .jsonl, not '.txt'"),
+        ("a.csv", b"id,path\n", r"line 1: the header lacks split"),
+        ("a.csv", b"id,path,split,labels\n", "lists no clips"),
+        ("a.csv", b"id,path,split\na,\xff,train\n", "not UTF-8"),
+        ("a.jsonl", b"{", "line 1: not JSON"),
+        ("a.jsonl", b"[1]", "wanted an object with fields"),
+        ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "label": ["Dog"]}', "unknown field 'label'"),
+        ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "labels": "Dog"}', "labels should be a list"),
+        ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "audio_events": []}', "known together"),
+        ("a.jsonl", b" " * (2**20 + 1), "more than 1048576 is not read"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_manifest(tmp_path / name)
+
+
+def test_a_missing_manifest_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_manifest(tmp_path / "clips.csv")
+
+
+def test_a_class_list_with_doubles_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("Dog\nCat\nDog\n")
+    with pytest.raises(DatasetError, match="lists Dog"):
+        read_classes(tmp_path / "classes.txt")
+
+
+NAMES = st.text(string.ascii_letters + " ,_()", min_size=1, max_size=8).filter(lambda name: name == name.strip())
+EVENTS = st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=3)
+
+
+@given(clips=st.lists(st.tuples(st.sampled_from(["train", "val", "test"]), EVENTS, EVENTS), min_size=1, max_size=4))
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, clips: list[object]) -> None:
+    path = tmp_path_factory.mktemp("manifest") / "clips.jsonl"
+    written = [
+        ManifestClip(
+            f"clip{number}",
+            "a.mp4",
+            split,
+            ("Dog", *sorted({name for name, _ in heard + seen} - {"Dog"})),
+            audio_events=tuple((name, onset, onset + 1) for name, onset in heard),
+            visual_events=tuple((name, onset, onset + 1) for name, onset in seen),
+        )
+        for number, (split, heard, seen) in enumerate(clips)  # type: ignore[misc]
+    ]
+    write_manifest(path, written)
+    dataset = read_manifest(path)
+    assert dataset.video_ids == tuple(clip.video_id for clip in written)
+    for row, clip in enumerate(written):
+        heard = {(name, onset) for name, onset, _ in clip.audio_events or ()}
+        cells = {(dataset.classes[column], second) for second, column in np.argwhere(dataset.audio[row])}
+        assert cells == heard
+        assert {dataset.classes[column] for column in np.flatnonzero(dataset.weak[row])} == set(clip.labels)
+
+
+def test_llp_prompts_are_those_of_the_released_code_typos_included() -> None:
+    sets = prompt_sets(["Vacuum_cleaner", "Acoustic_guitar", "Frying_(food)"])
+    assert sets["valor"].visual[:2] == ("A photo of a vaccum cleaner.", "A photo of a acoustic guiter.")
+    assert sets["valor-paper"].visual[:2] == ("A photo of a vacuum cleaner.", "A photo of a acoustic guitar.")
+    assert sets["valor"].audio[2] == "This is a sound of frying (food)"
+    assert sets["uwav"].visual[0] == "A photo of vacuum cleaner"

@@ -243,7 +243,7 @@ def write_down(folder: Path, name: str, *, command: str, figures: dict[str, floa
     """Put a teacher's section into `RECORD.md`, in place of its former one; other teachers' stay."""
     file = folder / "RECORD.md"
     parts = file.read_text().split("\n## ")[1:] if file.exists() else []
-    sections = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
+    sections = {part.partition("\n")[0]: part.partition("\n")[2].strip("\n") for part in parts}
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value:.6g} |" for key, value in figures.items())
     sections[name] = f"    {command}\n\n| figure | value |\n|---|---|\n{rows}"
     head = (

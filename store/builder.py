@@ -57,6 +57,12 @@ class Builder:
         return self._attributes
 
     @property
+    def resumable(self) -> bool:
+        """Whether a later run could go on from here: a shard is done, or a checkpoint lies in the scratch folder."""
+        scratch = self._partial / SCRATCH
+        return bool(self._done) or (scratch.is_dir() and any(scratch.iterdir()))
+
+    @property
     def scratch(self) -> Path:
         """A folder for checkpoints, kept over a kill and removed before publishing."""
         folder = self._partial / SCRATCH
@@ -142,7 +148,8 @@ class Builder:
         """Write the attributes. Raises StoreError while shards are missing."""
         if missing := list(self.pending()):
             raise StoreError(f"the stage ended with {len(missing)} of its shards unwritten")
-        self._group.attrs.put(attributes)
+        # In sorted order, so that the bytes do not depend on the order in which options were given.
+        self._group.attrs.put(json.loads(json.dumps(attributes, sort_keys=True)))
 
 
 def _read_journal(path: Path) -> tuple[set[int], list[Failure]]:

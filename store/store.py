@@ -139,7 +139,12 @@ class Store:
                     return
                 started = time.monotonic()
                 builder = Builder(partial, shard_rows=shard_rows)
-                yield builder
+                try:
+                    yield builder
+                except BaseException:
+                    if not builder.resumable:
+                        shutil.rmtree(partial, ignore_errors=True)
+                    raise
                 builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})
                 run = {
                     "finished": datetime.now(UTC).isoformat(),

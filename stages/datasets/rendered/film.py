@@ -15,6 +15,8 @@ from avvp_pipe.stages.datasets.rendered.sounds import RATE, burst, hum, sound_of
 FPS = 8
 FADE_SAMPLES = 320
 PEAK = 0.9
+GONE_SHARE = 0.2
+"""Drop-outs that leave no trace; in the others something stands before the object, or noise drowns the sound."""
 
 
 def pictures(script: Script, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -22,11 +24,11 @@ def pictures(script: Script, random: np.random.Generator) -> NDArray[np.uint8]:
     behind = backdrop(random)
     seen = [one for one in script.happenings if one.sense == "seen"]
     sprites = [(lookalike_of if one.lookalike else sprite_of)(CHARACTERS[one.name], random) for one in seen]
-    gone = [bool(random.random() < 0.5) for _ in seen]
+    gone = [bool(random.random() < GONE_SHARE) for _ in seen]
     frames = np.empty((script.seconds * FPS, SIDE, SIDE, 3), np.uint8)
     for index in range(len(frames)):
         second = index // FPS
-        # A drop-out either covers the object or takes it out of the picture.
+        # A drop-out covers the object, or takes it out of the picture.
         there = [
             number
             for number, one in enumerate(seen)
@@ -58,7 +60,7 @@ def _voice(one: Happening, random: np.random.Generator) -> NDArray[np.float32]:
     for second in one.dropped:
         part = slice((second - one.onset) * RATE, (second - one.onset + 1) * RATE)
         wave[part] = 0
-        if random.random() < 0.5:
+        if random.random() >= GONE_SHARE:
             wave[part] = burst(RATE, random) * np.float32(random.uniform(0.25, 0.45))
     fade = np.linspace(0, 1, FADE_SAMPLES, dtype=np.float32)
     wave[:FADE_SAMPLES] *= fade

@@ -15,6 +15,9 @@ from avvp_pipe.stages.datasets.rendered.cast import COLOURS, SHAPES, TAKEN, Char
 SIDE = 64
 """Pixels of a frame's side."""
 
+BOARD = np.array((28, 28, 32), np.float32)
+"""Colour of what passes before an object."""
+
 _ROWS, _COLUMNS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 Plane = NDArray[np.float32]
 
@@ -115,7 +118,7 @@ def frame_of(
     seconds: float,
     random: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """Draw the scene at a time: (SIDE, SIDE, 3) uint8. Where `hidden`, something dull stands before a sprite."""
+    """Draw the scene at a time: (SIDE, SIDE, 3) uint8. Where `hidden`, a dark board stands before a sprite."""
     share = (_ROWS / SIDE)[:, :, None]
     canvas = (1 - share) * np.array(behind.top, np.float32) + share * np.array(behind.bottom, np.float32)
     canvas += behind.texture
@@ -123,7 +126,7 @@ def frame_of(
         x, y = _local(sprite, seconds)
         if covered:
             outline = np.maximum(np.abs(x), np.abs(y)) - 1.35
-            paint = np.array(behind.bottom, np.float32) * 0.8 + 12
+            paint = BOARD
         else:
             outline = _DISTANCE[sprite.shape](x, y)
             paint = np.array(sprite.colour, np.float32)

@@ -51,16 +51,18 @@ class Script:
 
 
 def target_script(cast: Sequence[Character], random: np.random.Generator, *, seconds: int = 10) -> Script:
-    """One to three classes; each is heard and seen (not always at the same time), only heard, or only seen."""
+    """One to three classes; each heard and seen (with a lag of up to a second), only heard, or only seen."""
     names = _pick(cast, 1 + random.choice(3, p=[0.4, 0.4, 0.2]), random)
     happenings: list[Happening] = []
     for name in names:
         how = random.choice(["both", "heard", "seen"], p=[0.6, 0.22, 0.18])
-        for onset, offset in _stretches(seconds, random):
+        stretches, lag = _stretches(seconds, random), int(random.integers(-1, 2))
+        for onset, offset in stretches:
             if how != "seen":
-                happenings.append(_happening(name, "heard", *_shifted(onset, offset, seconds, random), random))
+                happenings.append(_happening(name, "heard", onset, offset, random))
             if how != "heard":
-                happenings.append(_happening(name, "seen", *_shifted(onset, offset, seconds, random), random))
+                start, stop = max(onset + lag, 0), min(offset + lag, seconds)
+                happenings.append(_happening(name, "seen", start, stop, random))
     return Script(seconds, (*happenings, *_glimpses(names, happenings, seconds, random)))
 
 
@@ -91,12 +93,6 @@ def _stretches(seconds: int, random: np.random.Generator) -> list[tuple[int, int
     if room >= 2 and random.random() < 0.5:
         found.append((seconds - int(random.integers(2, room + 1)), seconds))
     return found
-
-
-def _shifted(onset: int, offset: int, seconds: int, random: np.random.Generator) -> tuple[int, int]:
-    """The same event as the other sense has it: it may begin or end a second earlier or later."""
-    start = int(np.clip(onset + random.integers(-1, 2), 0, seconds - 2))
-    return start, int(np.clip(offset + random.integers(-1, 2), start + 2, seconds))
 
 
 def _happening(

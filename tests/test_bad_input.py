@@ -1,0 +1,139 @@
+"""What a person sees who gives the wrong thing: a message that says what was wanted, and the right exit code."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+WRONG_USE, FAILED = 2, 1
+
+
+def manifest(folder: Path, *records: dict[str, Any]) -> Path:
+    path = folder / "clips.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def clip(name: str, **fields: Any) -> dict[str, Any]:
+    return {"id": name, "path": f"{name}.mp4", "split": "train", "labels": ["Bell"], **fields}
+
+
+def without(good: Path, path: Path, kind: str) -> None:
+    """A copy of a video that has lost one kind of stream."""
+    with av.open(str(good)) as source, av.open(str(path), "w") as target:
+        kept = [stream for stream in source.streams if stream.type != kind]
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in kept}
+        for packet in source.demux(kept):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+
+
+@pytest.fixture
+def broken_clips(finished_demo: Any, tmp_path: Path) -> Path:
+    good = next((finished_demo.out / "world" / "videos").glob("demo-*.mp4"))
+    shutil.copy(good, tmp_path / "good.mp4")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("this is not a video\n")
+    without(good, tmp_path / "silent.mp4", "audio")
+    without(good, tmp_path / "blind.mp4", "video")
+    return manifest(tmp_path, *(clip(name) for name in ("good", "missing", "empty", "text", "silent", "blind")))
+
+
+def test_each_broken_clip_fails_with_its_code_the_others_go_on_and_the_exit_code_is_1(
+    broken_clips: Path, tmp_path: Path, avvp: Callable[..., Any]
+) -> None:
+    store = ("--store", tmp_path / "store", "--json", "--quiet")
+    assert avvp("dataset", "--source", broken_clips, "--name", "broken", *store).code == 0
+    decoded = avvp("decode", "--dataset", "broken", "--frame-size", "64", "--sample-rate", "16000", *store)
+    assert decoded.code == FAILED
+    codes = {failure["video_id"]: failure["code"] for failure in decoded.document["failures"]}
+    assert codes == {
+        "missing": "missing-file",
+        "empty": "empty-file",
+        "text": "not-a-video",
+        "silent": "no-audio-stream",
+        "blind": "no-video-stream",
+    }
+    for failure in decoded.document["failures"]:
+        assert f"{failure['video_id']}.mp4" in failure["message"]
+    assert avvp("extract", "--media", "broken", "--dataset", "broken", *store).code == 0
+    from avvp_pipe.store import Store
+
+    features = Store(tmp_path / "store").get("features/broken")
+    assert features.array("status").tolist() == [1, 2, 3, 4, 6, 5]
+    assert np.isnan(features.array("visual")).all(axis=(1, 2)).tolist() == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([clip("a", labels=["Bel"])], "line 1: unknown class 'Bel'; did you mean 'Bell'?"),
+        ([clip("a"), clip("a")], "line 2: id 'a' stands in line 1 too; ids must differ"),
+    ],
+)
+def test_a_label_file_with_an_unknown_class_or_a_doubled_id_is_refused(
+    tmp_path: Path, avvp: Callable[..., Any], records: list[dict[str, Any]], message: str
+) -> None:
+    (tmp_path / "classes.txt").write_text("Bell\nDrum\n")
+    source = manifest(tmp_path, *records)
+    ran = avvp("dataset", "--source", source, "--classes", tmp_path / "classes.txt", "--store", tmp_path / "store")
+    assert ran.code == WRONG_USE
+    assert message in ran.err
+    assert not list((tmp_path / "store").rglob("zarr.json"))
+
+
+def test_a_store_that_cannot_be_written_is_reported_and_ends_with_1(tmp_path: Path, avvp: Callable[..., Any]) -> None:
+    (tmp_path / "store").write_text("a file stands where the store should be")
+    ran = avvp("dataset", "--source", manifest(tmp_path, clip("a")), "--store", tmp_path / "store", "--json")
+    assert ran.code == FAILED
+    assert "cannot write" in ran.err
+    assert "cannot write" in ran.document["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pseudolabel", "--method", "nonsense"), "'video-labels', 'valor', 'uwav'"),
+        (("pseudolabel", "--method", "valor"), "pseudolabel needs dataset"),
+        (("calibrate", "--dataset", "labels/x", "--features", "x"), "where one of kind dataset is wanted"),
+        (("extract", "--dataset", "nobody", "--media", "nobody"), "no artifact media/nobody"),
+        (("extract", "--dataset", "target", "--media", "target", "--visual-teacher", "huge"), "there are tiny-clip"),
+        (("decode", "--dataset", "target", "--frame-size", "0"), "frame_size = 0: Input should be greater than"),
+        (("pseudolabel", "--dataset", "target", "--features", "target", "--method", "valor"), "avvp-pipe calibrate"),
+        (("pretrain", "--dataset", "target", "--features", "target", "--device", "cuda:99"), "cuda"),
+        (("ls", "nothing"), "no artifacts of kind 'nothing'; there are dataset, media"),
+        (("show", "labels"), "not an artifact reference"),
+        (("dataset", "--source", "nowhere.csv"), "nowhere.csv"),
+        (("dataset",), "give them as --source"),
+        (("dataset", "--reader", "llp", "--source", "."), "lacks AVVP_dataset_full.csv"),
+        (("evaluate", "--dataset", "target", "--predictions", "features/target"), "one of labels or parser is wanted"),
+    ],
+)
+def test_wrong_use_says_what_was_wanted_and_ends_with_2(
+    demo_copy: Any, avvp: Callable[..., Any], arguments: tuple[str, ...], message: str
+) -> None:
+    ran = avvp(*arguments, "--store", demo_copy.store)
+    assert ran.code == WRONG_USE
+    assert message in " ".join(ran.err.replace("│", " ").split())
+    assert "Traceback" not in ran.err
+
+
+def test_an_unknown_parameter_of_the_demo_is_refused_with_a_suggestion(
+    tmp_path: Path, avvp: Callable[..., Any]
+) -> None:
+    ran = avvp("demo", "--out", tmp_path, "--dry-run", "--set", "calibrate.mod=x")
+    assert "calibrate has no parameter 'mod'; did you mean 'mode'?" in ran.out + ran.err
+    assert avvp("demo", "--out", tmp_path, "--set", "nothing").code == WRONG_USE
+
+
+def test_help_of_every_command_names_an_example(avvp: Callable[..., Any]) -> None:
+    for name in ("dataset", "decode", "extract", "pretrain", "calibrate", "pseudolabel", "train-parser", "evaluate"):
+        ran = avvp(name, "--help")
+        assert ran.code == 0
+        assert f"Example: avvp-pipe {name}" in " ".join(ran.out.split())

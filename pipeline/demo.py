@@ -48,7 +48,7 @@ RECIPES: Mapping[str, Recipe] = {
         parser={**SMALL_NETWORK, "epochs": 20, "warmup": 2, "learning_rate": 1e-3, "train_batch": 16},
     ),
     "full": Recipe(
-        generator={**SMALL_NETWORK, "epochs": 40, "warmup": 4, "learning_rate": 1e-3, "train_batch": 16},
+        generator={**SMALL_NETWORK, "epochs": 25, "warmup": 3, "learning_rate": 1e-3, "train_batch": 16},
         parser={**SMALL_NETWORK, "epochs": 30, "warmup": 3, "learning_rate": 1e-3, "train_batch": 32},
     ),
 }

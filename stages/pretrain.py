@@ -128,7 +128,7 @@ class Clips:
 
 def _clips(dataset: "Artifact", features: "Artifact", arrays: SegmentFeatures, split: str, where: "device") -> Clips:
     """Raises StoreError where the split has no clip whose seconds are labelled."""
-    import torch
+    from avvp_pipe.stages.blocks.device import tensor_on
 
     rows = rows_of(dataset, split, status=features.array("status"))
     rows = rows[dataset.array("dense")[rows] > 0]
@@ -144,7 +144,7 @@ def _clips(dataset: "Artifact", features: "Artifact", arrays: SegmentFeatures, s
         arrays.text_audio,
         arrays.text_visual,
     )
-    return Clips(*(torch.from_numpy(each).to(where) for each in found))
+    return Clips(*(tensor_on(where, each) for each in found))
 
 
 def _loss(model: "TemporalGenerator", clips: Clips, rows: "Tensor", present_weight: float) -> "Tensor":

@@ -163,11 +163,9 @@ def network_of(params: Params, clips: Clips) -> "Network":
 def _clips(
     dataset: "Artifact", features: "Artifact", labels: "Artifact | None", params: Params, where: "device"
 ) -> Clips:
-    import torch
+    from avvp_pipe.stages.blocks.device import tensor_on
 
-    def on_device(array: NDArray[Any]) -> "Tensor":
-        return torch.from_numpy(array).to(where)
-
+    on_device = partial(tensor_on, where)
     found = {} if labels is None else {m: labels.array(f"{m}_{params.targets}") for m in ("audio", "visual")}
     return Clips(
         audio=on_device(features.array("audio")),

@@ -316,5 +316,5 @@ def test_an_unknown_gate_names_the_known() -> None:
 
 
 def test_a_released_file_that_lacks_weights_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"hat_encoder\. .*missing"):
+    with pytest.raises(ValueError, match=r"nothing unexpected, fc_a\.layers\.1\., .* and 1 more missing"):
         from_released({"fc_prob.weight": 0, "fc_fusion.layers.0.bias": 0, "fc_a.layers.0.bias": 0})

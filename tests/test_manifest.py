@@ -3,6 +3,7 @@
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ EVENTS = st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=3)
 
 
 @given(clips=st.lists(st.tuples(st.sampled_from(["train", "val", "test"]), EVENTS, EVENTS), min_size=1, max_size=4))
-def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, clips: list[object]) -> None:
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, clips: list[Any]) -> None:
     path = tmp_path_factory.mktemp("manifest") / "clips.jsonl"
     written = [
         ManifestClip(
@@ -135,7 +136,7 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
             audio_events=tuple((name, onset, onset + 1) for name, onset in heard),
             visual_events=tuple((name, onset, onset + 1) for name, onset in seen),
         )
-        for number, (split, heard, seen) in enumerate(clips)  # type: ignore[misc]
+        for number, (split, heard, seen) in enumerate(clips)
     ]
     write_manifest(path, written)
     dataset = read_manifest(path)

@@ -20,13 +20,14 @@ def logits(features: SegmentFeatures, generator: "Artifact | None") -> Logits:
     """Logits of the generator, clip by clip in fixed groups; NaN where features are. Raises ValueError without one."""
     import torch
 
+    from avvp_pipe.stages.blocks.device import tensor_on
     from avvp_pipe.stages.blocks.stored import load_network
     from avvp_pipe.stages.generators.uwav import Network, TemporalGenerator
 
     if generator is None:
         raise ValueError("uwav runs a generator; make one with `avvp-pipe pretrain` and give it as --generator NAME")
     model = load_network(generator, Network, TemporalGenerator)
-    text = (torch.from_numpy(features.text_audio), torch.from_numpy(features.text_visual))
+    text = (tensor_on("cpu", features.text_audio), tensor_on("cpu", features.text_visual))
     missing = np.isnan(features.audio[:, :, 0])[:, :, None]
     audio, visual = (np.nan_to_num(each, nan=0.0) for each in (features.audio, features.visual))
     groups = []
@@ -34,7 +35,7 @@ def logits(features: SegmentFeatures, generator: "Artifact | None") -> Logits:
         for start in range(0, len(audio), CLIPS_AT_ONCE):
             rows = slice(start, start + CLIPS_AT_ONCE)
             lengths = torch.from_numpy(np.maximum(features.lengths[rows], 1)).long()
-            found = model(torch.from_numpy(audio[rows]), torch.from_numpy(visual[rows]), *text, lengths)
+            found = model(tensor_on("cpu", audio[rows]), tensor_on("cpu", visual[rows]), *text, lengths)
             groups.append([each.numpy() for each in found])
     heard, seen = (np.concatenate(parts).astype(np.float32) for parts in zip(*groups, strict=True))
     return Logits(np.where(missing, np.float32(np.nan), heard), np.where(missing, np.float32(np.nan), seen))

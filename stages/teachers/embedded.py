@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avvp_pipe.stages.blocks.device import tensor_on
 from avvp_pipe.stages.teachers.shipped import FOLDER, TOKENIZER
 
 PAD_ID, END_ID = 1, 2
@@ -102,7 +103,7 @@ class TinyClip:
     def images(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Frames (B, S, S, 3) -> (B, D)."""
         with torch.inference_mode():
-            pixels = clip_pixels(torch.from_numpy(frames).to(self.device))
+            pixels = clip_pixels(tensor_on(self.device, frames))
             return _array(self.model.encode_image(pixels, normalize=True))
 
     def texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -128,7 +129,7 @@ class TinyClap:
     def sounds(self, waves: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pieces of one second (B, sample_rate) -> (B, D)."""
         with torch.inference_mode():
-            mel = self.mel(torch.from_numpy(waves).to(self.device))
+            mel = self.mel(tensor_on(self.device, waves))
             return _array(clap_features(self.model, mel=mel))
 
     def texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:

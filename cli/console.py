@@ -77,7 +77,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
@@ -85,6 +85,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     # Where nobody watches, lines are not broken: the reader may be a program.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     RichConsole(width=width, highlight=False).print(shown)
+    print()
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

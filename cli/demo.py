@@ -45,12 +45,13 @@ def document(demo: Demo, seconds: float) -> dict[str, Any]:
 
 
 def _print(demo: Demo, seconds: float, out: Path) -> None:
-    rows = [_line(row) for row in demo.scores if row.split == "test"]
-    columns = ("what", "method", *(f"seg {m}" for m in METRICS), *(f"evt {m}" for m in METRICS))
-    table("test split, F in percent", columns, rows, left=2)
+    for level in ("segment", "event"):
+        rows = [_line(row, level) for row in demo.scores if row.split == "test"]
+        table(f"{level}-level F on the test split, percent", ("what", "method", *METRICS), rows, left=2)
     built = sum(outcome.state == "built" for outcome in demo.outcomes)
     print(f"{built} artifacts built, {len(demo.outcomes) - built} cached, {seconds:.1f} s; everything is in {out}")
 
 
-def _line(row: Scored) -> tuple[str, ...]:
-    return (row.what, row.method, *(f"{level[name]:.1f}" for level in (row.segment, row.event) for name in METRICS))
+def _line(row: Scored, level: str) -> tuple[str, ...]:
+    scores = row.segment if level == "segment" else row.event
+    return (row.what, row.method, *(f"{scores[name]:.1f}" for name in METRICS))

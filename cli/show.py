@@ -110,7 +110,7 @@ def human_bytes(count: int) -> str:
 def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
     """Everything about one artifact: arrays, attributes, provenance, how the build went."""
     arrays = {
-        name: {"shape": list(artifact.lazy(name).shape), "dtype": str(artifact.lazy(name).dtype)}
+        name: {"shape": list(artifact.lazy(name).shape), "dtype": _dtype(artifact.lazy(name).dtype)}
         for name in artifact.array_names()
     }
     others = {name: value for name, value in artifact.attrs.items() if name != "provenance"}
@@ -135,6 +135,11 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
         print(f"failures: {len(artifact.provenance['failures'])}")
 
     console.result(document, shown)
+
+
+def _dtype(dtype: Any) -> str:
+    """numpy 1 reads strings as objects; the store holds strings."""
+    return "string" if dtype.kind in "OT" else str(dtype)
 
 
 def _short(value: object, limit: int = 100) -> str:

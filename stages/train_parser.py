@@ -122,12 +122,12 @@ def method_of(params: Params, labels: "Artifact | None") -> str:
     """What the parser was trained on, in words for tables.
 
     >>> method_of(Params(targets="weak"), None)
-    'han on weak labels'
+    'han, weak labels'
     """
     if labels is None:
-        return f"{params.parser} on weak labels"
+        return f"{params.parser}, weak labels"
     extras = [name for name, on in (("re-weighting", params.reweight != "none"), ("mixup", params.mixup)) if on]
-    return f"{params.parser} on {params.targets} {labels.attrs['method']} labels" + "".join(f", {e}" for e in extras)
+    return ", ".join((params.parser, f"{params.targets} {labels.attrs['method']}", *extras))
 
 
 def _labels(inputs: Inputs, params: Params) -> "Artifact | None":

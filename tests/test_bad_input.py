@@ -137,3 +137,19 @@ def test_help_of_every_command_names_an_example(avvp: Callable[..., Any]) -> Non
         ran = avvp(name, "--help")
         assert ran.code == 0
         assert f"Example: avvp-pipe {name}" in " ".join(ran.out.split())
+
+
+def test_methods_offered_on_the_command_line_are_those_there_are() -> None:
+    import typing
+
+    from avvp_pipe.stages import calibrate, extract, pseudolabel
+    from avvp_pipe.stages.generators import GENERATORS
+    from avvp_pipe.stages.teachers import AUDIO_TEACHERS, VISUAL_TEACHERS
+
+    offered = typing.get_args(typing.get_type_hints(pseudolabel.Params)["method"])
+    calibrated = typing.get_args(typing.get_type_hints(calibrate.Params)["method"])
+    assert set(offered) == set(GENERATORS)
+    assert set(calibrated) == {name for name, method in GENERATORS.items() if method.needs_thresholds}
+    defaults = extract.Params()
+    assert defaults.visual_teacher in VISUAL_TEACHERS
+    assert defaults.audio_teacher in AUDIO_TEACHERS

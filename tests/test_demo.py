@@ -29,10 +29,10 @@ def test_the_demo_scores_three_kinds_of_labels_and_four_parsers_on_both_labelled
         ("labels", "video-labels"),
         ("labels", "valor"),
         ("labels", "uwav"),
-        ("parser", "han on weak labels"),
-        ("parser", "han on hard uwav labels"),
-        ("parser", "han on soft uwav labels"),
-        ("parser", "han on soft uwav labels, re-weighting, mixup"),
+        ("parser", "han, weak labels"),
+        ("parser", "han, hard uwav"),
+        ("parser", "han, soft uwav"),
+        ("parser", "han, soft uwav, re-weighting, mixup"),
     }
     assert {row["split"] for row in rows} == {"val", "test"}
     for row in rows:

@@ -9,6 +9,7 @@ from avvp_pipe.pipeline.status import Condition
 from avvp_pipe.store import Artifact, Store
 
 SHOWN_FAILURES = 10
+METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Typeo", "Evento")
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
@@ -20,6 +21,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "reasons": list(outcome.reasons),
         "failures": [dict(failure) for failure in outcome.failures],
         "seconds": round(outcome.seconds, 3),
+        **({"scores": outcome.artifact.attrs["scores"]} if outcome.artifact.kind == "scores" else {}),
     }
 
 
@@ -31,8 +33,20 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         for reason in outcome.reasons:
             print(f"  {reason}")
         print_failures(outcome)
+        if outcome.artifact.kind == "scores":
+            print_scores(outcome.artifact)
 
     console.result(outcome_document(outcome), shown)
+
+
+def print_scores(artifact: Artifact) -> None:
+    """The scores of each split and level, with the trivial baselines that they must beat."""
+    rows = (("of", str(artifact.attrs["method"])), ("video_labels", "video labels"), ("nothing", "predict nothing"))
+    for one in artifact.attrs["scores"]:
+        for level in ("segment", "event"):
+            lines = [(label, *(f"{one[name][level][metric]:.1f}" for metric in METRICS)) for name, label in rows]
+            title = f"{one['split']}, {one['clips']} clips, {level}-level F, percent ({artifact.attrs['pooling']})"
+            table(title, ("", *METRICS), lines)
 
 
 def print_failures(outcome: Outcome) -> None:

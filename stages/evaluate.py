@@ -43,7 +43,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         pooling=params.pooling,
         scores=scored,
     )
-    table = [[list(one[name][level].values()) for level in ("segment", "event")] for one in scored for name in ("of",)]
+    table = [[list(one["of"][level].values()) for level in ("segment", "event")] for one in scored]
     out.put("splits", [one["split"] for one in scored])
     out.put("metrics", list(scored[0]["of"]["segment"]))
     out.put("scores", np.array(table, np.float64))

@@ -144,3 +144,15 @@ def test_the_same_step_run_twice_gives_the_same_bytes(
         ran = avvp(*step)
         assert (ran.document["state"], ran.document["reasons"]) == ("built", ["forced"])
         assert files_of(demo_copy.store, reference) == files_of(finished_demo.store, reference)
+
+
+def test_evaluate_shows_scores_beside_the_trivial_baselines(demo_copy: Any, avvp: Callable[..., Any]) -> None:
+    arguments = ("evaluate", "--dataset", "target", "--predictions", "labels/video-labels", "--store", demo_copy.store)
+    shown = avvp(*arguments, "--name", "again").out
+    assert "predict nothing" in shown
+    assert "test, 6 clips, segment-level F, percent (official)" in shown
+    (val, test) = avvp(*arguments, "--name", "again", "--json").document["scores"]
+    assert (val["split"], test["split"]) == ("val", "test")
+    assert test["of"] == test["video_labels"]
+    pooled = avvp(*arguments, "--pooling", "micro", "--name", "pooled", "--json").document["scores"]
+    assert pooled[1]["of"]["segment"]["A"] != test["of"]["segment"]["A"]

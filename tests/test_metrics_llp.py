@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from avvp_pipe.stages.datasets import Dataset, read_llp
 from avvp_pipe.stages.metrics import LEVELS, METRICS, avvp_scores
 
 Labels = NDArray[np.bool_]
@@ -19,7 +19,8 @@ Labels = NDArray[np.bool_]
 @pytest.fixture(scope="module")
 def llp(real_data: Path) -> dict[str, dict[str, Labels]]:
     """Weak, heard and seen labels of LLP's validation and test clips."""
-    return {split: _read_llp(real_data / "llp", split) for split in ("val", "test")}
+    dataset = read_llp(real_data / "llp")
+    return {split: _split(dataset, split) for split in ("val", "test")}
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +29,10 @@ def published(real_data: Path) -> Any:
     return json.loads((real_data / "llp" / "llp_video_label_baseline.json").read_text())["2024"]
 
 
-def _read_llp(folder: Path, split: str) -> dict[str, Labels]:
-    weak_rows = _rows(folder / f"AVVP_{split}_pd.csv")
-    classes = sorted({name for row in weak_rows for name in row["event_labels"].split(",")})
-    index = {row["filename"]: clip for clip, row in enumerate(weak_rows)}
-    weak = np.zeros((len(index), 1, len(classes)), dtype=bool)
-    for row in weak_rows:
-        weak[index[row["filename"]], 0, [classes.index(name) for name in row["event_labels"].split(",")]] = True
-    labels = {"weak": weak.repeat(10, axis=1)}
-    for modality in ("audio", "visual"):
-        dense = labels[modality] = np.zeros((len(index), 10, len(classes)), dtype=bool)
-        for row in _rows(folder / f"AVVP_eval_{modality}.csv"):
-            if row["filename"] in index:
-                segments = slice(int(row["onset"]), int(row["offset"]))
-                dense[index[row["filename"]], segments, classes.index(row["event_labels"])] = True
-    return labels
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+def _split(dataset: Dataset, split: str) -> dict[str, Labels]:
+    rows = np.flatnonzero(np.array(dataset.splits) == split)
+    weak = dataset.weak[rows][:, None].repeat(10, axis=1)
+    return {"weak": weak, "audio": dataset.audio[rows], "visual": dataset.visual[rows]}
 
 
 def _predictions(labels: dict[str, Labels]) -> dict[str, tuple[Labels, Labels]]:

@@ -14,8 +14,9 @@ from avvp_pipe.stages.datasets import (
     JOINT,
     NONE,
     SEPARATE,
+    Clip,
     DatasetError,
-    ManifestClip,
+    Event,
     prompt_sets,
     read_classes,
     read_manifest,
@@ -49,7 +50,7 @@ def test_a_csv_manifest_reads_labels_events_and_lengths(tmp_path: Path) -> None:
 
 def test_events_heard_and_seen_at_once_are_kept_apart(tmp_path: Path) -> None:
     path = tmp_path / "clips.jsonl"
-    write_manifest(path, [ManifestClip("a", "a.mp4", "train", ("Dog",), 5, events=(("Dog", 1, 3),))])
+    write_manifest(path, [Clip("a", "train", "a.mp4", ("Dog",), 5, events=(Event("Dog", 1, 3),))])
     dataset = read_manifest(path)
     assert dataset.dense.tolist() == [JOINT]
     assert np.flatnonzero(dataset.audio_visual[0, :, 0]).tolist() == [1, 2]
@@ -128,13 +129,13 @@ EVENTS = st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=3)
 def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, clips: list[Any]) -> None:
     path = tmp_path_factory.mktemp("manifest") / "clips.jsonl"
     written = [
-        ManifestClip(
+        Clip(
             f"clip{number}",
-            "a.mp4",
             split,
+            "a.mp4",
             ("Dog", *sorted({name for name, _ in heard + seen} - {"Dog"})),
-            audio_events=tuple((name, onset, onset + 1) for name, onset in heard),
-            visual_events=tuple((name, onset, onset + 1) for name, onset in seen),
+            audio_events=tuple(Event(name, onset, onset + 1) for name, onset in heard),
+            visual_events=tuple(Event(name, onset, onset + 1) for name, onset in seen),
         )
         for number, (split, heard, seen) in enumerate(clips)
     ]
@@ -142,7 +143,7 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
     dataset = read_manifest(path)
     assert dataset.video_ids == tuple(clip.video_id for clip in written)
     for row, clip in enumerate(written):
-        heard = {(name, onset) for name, onset, _ in clip.audio_events or ()}
+        heard = {(event.label, event.onset) for event in clip.audio_events or ()}
         cells = {(dataset.classes[column], second) for second, column in np.argwhere(dataset.audio[row])}
         assert cells == heard
         assert {dataset.classes[column] for column in np.flatnonzero(dataset.weak[row])} == set(clip.labels)

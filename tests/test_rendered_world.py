@@ -157,7 +157,11 @@ def test_pretraining_labels_are_the_seconds_that_are_labelled_heard_and_seen_at_
 ) -> None:
     for take, script in full_scripts:
         if take.group == "pretrain":
-            labelled = {(n, s) for n, on, off in take.clip().events or () for s in range(int(on), int(off))}
+            labelled = {
+                (event.label, second)
+                for event in take.clip().events or ()
+                for second in range(int(event.onset), int(event.offset))
+            }
             heard, seen = (
                 {
                     (one.name, second)
@@ -210,12 +214,14 @@ def test_the_target_set_has_everything_that_makes_parsing_hard(full_scripts: lis
     scripts = [script for take, script in full_scripts if take.group == "target"]
     several = only_heard = only_seen = lookalikes = inside = 0
     for script in scripts:
-        heard, seen = ({name for name, *_ in script.events(sense)} for sense in SENSES)
+        heard, seen = ({event.label for event in script.events(sense)} for sense in SENSES)
         several += len(heard | seen) > 1
         only_heard += bool(heard - seen)
         only_seen += bool(seen - heard)
         lookalikes += any(one.lookalike for one in script.happenings)
-        inside += any(on > 0 and off < script.seconds for sense in SENSES for _, on, off in script.events(sense))
+        inside += any(
+            event.onset > 0 and event.offset < script.seconds for sense in SENSES for event in script.events(sense)
+        )
     assert min(several, only_heard, only_seen, lookalikes, inside) > 0.2 * len(scripts)
 
 
@@ -223,10 +229,10 @@ def test_every_class_is_heard_and_seen_in_every_dense_split(full_scripts: list[t
     for split in ("val", "test"):
         for sense in SENSES:
             names = {
-                name
+                event.label
                 for take, script in full_scripts
                 if (take.group, take.split) == ("target", split)
-                for name, *_ in script.events(sense)
+                for event in script.events(sense)
             }
             assert names == {one.name for one in TARGET}
 

@@ -1,7 +1,7 @@
 """Dataset readers: annotation files in, one Dataset record out."""
 
 from avvp_pipe.stages.datasets.llp import llp_files, read_llp
-from avvp_pipe.stages.datasets.manifest import ManifestClip, read_classes, read_manifest, write_manifest
+from avvp_pipe.stages.datasets.manifest import read_classes, read_manifest, write_manifest
 from avvp_pipe.stages.datasets.prompts import Prompts, prompt_sets
 from avvp_pipe.stages.datasets.records import (
     JOINT,
@@ -24,7 +24,6 @@ __all__ = [
     "DatasetError",
     "Event",
     "Finding",
-    "ManifestClip",
     "Prompts",
     "build_dataset",
     "llp_files",

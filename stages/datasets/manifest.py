@@ -20,7 +20,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +31,6 @@ REQUIRED = ("id", "path", "split")
 LINE_LIMIT = 2**20
 SECONDS_LIMIT = 3600
 DEFAULT_SECONDS = 10
-EventCells = tuple[tuple[str, float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestClip:
-    """One line of a manifest, for writing."""
-
-    video_id: str
-    path: str
-    split: str
-    labels: tuple[str, ...]
-    seconds: int = DEFAULT_SECONDS
-    audio_events: EventCells | None = None
-    visual_events: EventCells | None = None
-    events: EventCells | None = None
 
 
 def read_manifest(path: Path, *, classes: Sequence[str] | None = None) -> Dataset:
@@ -85,18 +69,23 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def write_manifest(path: Path, clips: Iterable[ManifestClip]) -> None:
+def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     """Write a `.jsonl` manifest, whole or not at all."""
-    lines = []
-    for clip in clips:
-        record = {"id": clip.video_id, "path": clip.path, "split": clip.split}
-        record |= {"labels": clip.labels, "seconds": clip.seconds}  # type: ignore[dict-item]
-        known = {name: getattr(clip, name) for name in ("audio_events", "visual_events", "events")}
-        lines.append(json.dumps({**record, **{k: v for k, v in known.items() if v is not None}}, ensure_ascii=False))
+    lines = "".join(json.dumps(_record(clip), ensure_ascii=False) + "\n" for clip in clips)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.write_text(lines, encoding="utf-8")
     part.replace(path)
+
+
+def _record(clip: Clip) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": clip.video_id, "path": clip.path, "split": clip.split}
+    record |= {"labels": clip.labels, "seconds": clip.seconds}
+    for name in ("audio_events", "visual_events", "events"):
+        events: tuple[Event, ...] | None = getattr(clip, name)
+        if events is not None:
+            record[name] = [[event.label, event.onset, event.offset] for event in events]
+    return record
 
 
 def _text(path: Path) -> str:

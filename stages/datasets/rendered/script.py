@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from avvp_pipe.stages.datasets.records import Event
 from avvp_pipe.stages.datasets.rendered.cast import Character
 
 Sense = Literal["heard", "seen"]
@@ -41,10 +42,10 @@ class Script:
     seconds: int
     happenings: tuple[Happening, ...]
 
-    def events(self, sense: Sense) -> tuple[tuple[str, int, int], ...]:
-        """(class, onset, offset) of what is heard or seen, as an annotator writes it down."""
+    def events(self, sense: Sense) -> tuple[Event, ...]:
+        """What is heard or seen, as an annotator writes it down."""
         return tuple(
-            (one.name, one.onset, one.offset)
+            Event(one.name, one.onset, one.offset)
             for one in self.happenings
             if one.sense == sense and not one.lookalike and one.labelled
         )

@@ -21,7 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from avvp_pipe.stages.datasets.manifest import ManifestClip, write_manifest
+from avvp_pipe.stages.datasets.manifest import write_manifest
+from avvp_pipe.stages.datasets.records import Clip
 from avvp_pipe.stages.datasets.rendered.cast import PRETRAIN, TARGET
 from avvp_pipe.stages.datasets.rendered.film import pictures, soundtrack, write_mp4
 from avvp_pipe.stages.datasets.rendered.script import Script, pretrain_script, target_script
@@ -83,13 +84,13 @@ class Take:
             return target_script(TARGET, random)
         return pretrain_script(PRETRAIN, random, seconds=int(random.integers(10, 17)))
 
-    def clip(self) -> ManifestClip:
+    def clip(self) -> Clip:
         """Its line in the manifest."""
         script = self.script()
         heard, seen = script.events("heard"), script.events("seen")
-        names = tuple(sorted({name for name, *_ in heard + seen}))
+        names = tuple(sorted({event.label for event in heard + seen}))
         dense = self.group == "target" and self.split != "train"
-        return ManifestClip(
+        return Clip(
             video_id=self.video_id,
             path=f"videos/{self.video_id}.mp4",
             split=self.split,

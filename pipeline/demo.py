@@ -44,8 +44,8 @@ RECIPES: Mapping[str, Recipe] = {
         parser={**SMALL_NETWORK, "width": 32, "epochs": 2, "warmup": 1, "learning_rate": 1e-3},
     ),
     "small": Recipe(
-        generator={**SMALL_NETWORK, "epochs": 30, "warmup": 3, "learning_rate": 1e-3, "train_batch": 16},
-        parser={**SMALL_NETWORK, "epochs": 20, "warmup": 2, "learning_rate": 1e-3, "train_batch": 16},
+        generator={**SMALL_NETWORK, "epochs": 24, "warmup": 3, "learning_rate": 1e-3, "train_batch": 16},
+        parser={**SMALL_NETWORK, "epochs": 15, "warmup": 2, "learning_rate": 1e-3, "train_batch": 16},
     ),
     "full": Recipe(
         generator={**SMALL_NETWORK, "epochs": 25, "warmup": 3, "learning_rate": 1e-3, "train_batch": 16},

@@ -1,6 +1,5 @@
 """The whole path: the demo, its artifacts, what it recomputes and why, and labels loaded from it."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,10 @@ def test_status_says_all_is_cached_after_the_demo(finished_demo: Any, avvp: Call
     assert {step["state"] for step in ran.document["steps"]} == {"cached"}
 
 
-def test_a_second_demo_recomputes_nothing_and_is_quick(demo_copy: Any, avvp: Callable[..., Any]) -> None:
-    started = time.monotonic()
+def test_a_second_demo_recomputes_nothing(demo_copy: Any, avvp: Callable[..., Any]) -> None:
     ran = avvp("demo", "--out", demo_copy.out, "--size", "tiny", "--json", "--quiet")
     assert set(states(ran.document).values()) == {"cached"}
     assert ran.document["scores"] == demo_copy.document["scores"]
-    assert time.monotonic() - started < 5
 
 
 def test_one_changed_parameter_recomputes_its_stage_and_what_reads_it_and_status_says_why(

@@ -63,7 +63,7 @@ def differences(old: Identity, new: Identity) -> tuple[str, ...]:
     for role, before, after in _changed(old.inputs, new.inputs):
         lines.append(f"input {role}: {before or 'none'} -> {after or 'none'}")
     for name, before, after in _changed(old.sources, new.sources):
-        lines.append(f"source {name}: {str(before)[:KEY_DIGITS]} -> {str(after)[:KEY_DIGITS]}")
+        lines.append(f"source {name}: {str(before or 'none')[:KEY_DIGITS]} -> {str(after or 'none')[:KEY_DIGITS]}")
     return tuple(lines)
 
 

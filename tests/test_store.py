@@ -105,7 +105,7 @@ def test_differences_name_parameter_old_and_new_value() -> None:
     assert differences(IDENTITY, other) == (
         "stage version: 1 -> 2",
         'parameter mode: "per-class" -> "class-agnostic"',
-        "source a.csv: None -> ff",
+        "source a.csv: none -> ff",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from avvp_pipe.stages.datasets import (
     Clip,
     DatasetError,
     Event,
-    prompt_sets,
+    build_dataset,
     read_classes,
     read_manifest,
     write_manifest,
@@ -63,6 +64,20 @@ def test_weak_labels_are_taken_from_the_events_where_none_are_given(tmp_path: Pa
     assert read_manifest(path).weak.tolist() == [[True]]
 
 
+def test_an_empty_list_of_labels_counts_as_none_given_where_there_are_events(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    write_manifest(path, [Clip("a", "val", "a.mp4", (), 5, events=(Event("Dog", 1, 3),))])
+    dataset = read_manifest(path)
+    assert dataset.weak.tolist() == [[True]]
+    assert dataset.report == ()
+
+
+def test_the_mark_that_spreadsheets_put_first_and_capital_endings_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "CLIPS.CSV"
+    path.write_bytes(b"\xef\xbb\xbfid,path,split,labels\r\na,a.mp4,val,Dog\r\n")
+    assert read_manifest(path).video_ids == ("a",)
+
+
 def test_an_event_outside_the_weak_labels_is_reported_and_kept(tmp_path: Path) -> None:
     path = csv_file(tmp_path, HEADER, "b,b.mp4,val,Dog,10,Dog@0-2;Cat@1-2,")
     dataset = read_manifest(path)
@@ -80,6 +95,11 @@ def test_an_event_outside_the_weak_labels_is_reported_and_kept(tmp_path: Path) -
         ("b,b.mp4,val,Dog,10,Dog@4-20,", r"does not lie within the clip"),
         ("b,b.mp4,val,Dog,10,Dog,", r"wanted class, onset, offset \(CSV: Class@onset-offset\), but found \['Dog'\]"),
         ("b,,val,Dog,10,,", r"path should be text, but is None"),
+        (" a ,b.mp4,train,Dog,,,", r"line 3: id 'a' stands in line 2 too"),
+        ("b,b.mp4,val,Dog,10,Dog@2-2,", r"Dog from 2.0 to 2.0 s does not lie within the clip"),
+        ("b,b.mp4,val,Dog,10,Dog@nan-2,", r"Dog from nan to 2.0 s does not lie within the clip"),
+        ("b,b.mp4,val,Dog,10,Dgo@1-2,", r"line 3: unknown class 'Dgo'; did you mean 'Dog'\?"),
+        ("b,b.mp4,val," + "D" * 200_000 + ",,,", r"line 3: not CSV \(field larger"),
         ("b,b.mp4", r"line 3: not as many cells as the header has"),
     ],
 )
@@ -101,6 +121,16 @@ def test_a_bad_line_is_refused_with_its_number_and_what_was_wanted(tmp_path: Pat
         ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "label": ["Dog"]}', "unknown field 'label'"),
         ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "labels": "Dog"}', "labels should be a list"),
         ("a.jsonl", b'{"id": "a", "path": "a", "split": "val", "audio_events": []}', "known together"),
+        ("a.csv", b"id,path,split,split\na,a,val,train\n", "line 1: the header has split twice"),
+        ("a.jsonl", b"[" * 500_000, r"line 1: not JSON \(maximum recursion"),
+        ("a.jsonl", b'{"seconds": ' + b"9" * 5000 + b"}", r"line 1: not JSON \(Exceeds the limit"),
+        ("a.jsonl", rb'{"id": "\ud800", "path": "a", "split": "val"}', r"line 1: not JSON .*surrogates"),
+        (
+            "a.jsonl",
+            b'{"id": "a", "path": "a", "split": "val", "events": [["Dog", false, true]]}',
+            "wanted class, onset",
+        ),
+        ("a.jsonl", b'{"id": "a", "path": "a", "split": "val"}', "names no class in any clip"),
         ("a.jsonl", b" " * (2**20 + 1), "more than 1048576 is not read"),
     ],
 )
@@ -119,6 +149,44 @@ def test_a_class_list_with_doubles_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("Dog\nCat\nDog\n")
     with pytest.raises(DatasetError, match="lists Dog"):
         read_classes(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("clips", "classes", "message"),
+    [
+        ([Clip("a", "val", "", ("Cat",))], ("Dog",), "clip a has the unknown class 'Cat'"),
+        ([Clip("a", "val", "", (), events=(Event("Cat", 0, 1),))], ("Dog",), "clip a has the unknown class 'Cat'"),
+        ([Clip("a", "val", "", ())] * 2, ("Dog",), "each video id names one thing, but these occur twice: a"),
+        ([Clip("a", "val", "", ())], ("Dog", "Dog"), "each class names one thing, but these occur twice: Dog"),
+        ([Clip("a", "dev", "", ())], ("Dog",), "splits should be train, val, test, but are dev too"),
+    ],
+)
+def test_clips_that_make_no_table_are_refused(clips: list[Clip], classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        build_dataset(clips, classes, prompts={})
+
+
+def test_an_array_of_the_wrong_shape_is_refused() -> None:
+    dataset = build_dataset([Clip("a", "val", "", ("Dog",))], ("Dog",), prompts={})
+    with pytest.raises(DatasetError, match=r"weak should have shape \(1, 1\), but has \(2, 1\)"):
+        replace(dataset, weak=np.zeros((2, 1), bool))
+    with pytest.raises(DatasetError, match="paths should name 1 clips, but names 0"):
+        replace(dataset, paths=())
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "clips.jsonl"
+    write_manifest(path, [Clip("a", "val", "a.mp4", ("Dog",))])
+    before = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        write_manifest(path, [Clip("\ud800", "val", "a.mp4", ("Dog",))])
+    assert [file.name for file in tmp_path.iterdir()] == ["clips.jsonl"]
+    assert path.read_bytes() == before
+
+
+def test_json_lines_are_not_written_under_a_name_that_reads_as_csv(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="give it a name that ends in"):
+        write_manifest(tmp_path / "clips.csv", [])
 
 
 NAMES = st.text(string.ascii_letters + " ,_()", min_size=1, max_size=8).filter(lambda name: name == name.strip())
@@ -149,9 +217,14 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
         assert {dataset.classes[column] for column in np.flatnonzero(dataset.weak[row])} == set(clip.labels)
 
 
-def test_llp_prompts_are_those_of_the_released_code_typos_included() -> None:
-    sets = prompt_sets(["Vacuum_cleaner", "Acoustic_guitar", "Frying_(food)"])
-    assert sets["valor"].visual[:2] == ("A photo of a vaccum cleaner.", "A photo of a acoustic guiter.")
-    assert sets["valor-paper"].visual[:2] == ("A photo of a vacuum cleaner.", "A photo of a acoustic guitar.")
-    assert sets["valor"].audio[2] == "This is a sound of frying (food)"
-    assert sets["uwav"].visual[0] == "A photo of vacuum cleaner"
+@given(
+    seconds=st.integers(1, 12),
+    times=st.lists(st.tuples(st.floats(-3, 15), st.floats(-3, 15)).filter(lambda pair: pair[0] < pair[1]), max_size=4),
+)
+def test_an_event_covers_every_second_of_its_clip_that_it_touches(
+    seconds: int, times: list[tuple[float, float]]
+) -> None:
+    events = tuple(Event("Dog", onset, offset) for onset, offset in times)
+    grid = build_dataset([Clip("a", "val", "", (), seconds, events=events)], ("Dog",), prompts={}).audio_visual
+    touched = [any(onset < second + 1 and offset > second for onset, offset in times) for second in range(seconds)]
+    assert grid[0, :, 0].tolist() == touched

@@ -10,7 +10,7 @@ import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def llp_files(folder: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)} of LLP's six annotation files; they are in {SOURCE}"
+            f"{folder} lacks {', '.join(missing)} of LLP's six annotation files "
+            f"({', '.join(file.name for file in files)}); they are in {SOURCE}"
         )
     return files
 
@@ -67,22 +68,28 @@ def read_llp(folder: Path, *, videos: Path | None = None) -> Dataset:
     dense = {modality: _dense_rows(folder / name) for modality, name in DENSE_FILES.items()}
     events = {modality: _events_by_clip(rows) for modality, rows in dense.items()}
     clips = [_clip(name, labels, split, events, videos) for split, rows in weak.items() for name, labels in rows]
-    report = [*_row_findings(weak, dense), *_version(folder)]
+    of_rows = (*_row_findings(weak, dense), *_version(folder))
     dataset = build_dataset(clips, CLASSES, prompts=prompt_sets(CLASSES))
-    findings = (*report, *_clip_findings(dataset), *_never_written(weak, dense), *_full_file(folder, weak))
-    return build_dataset(clips, CLASSES, prompts=dataset.prompts, report=findings)
+    report = (*of_rows, *_clip_findings(dataset), *_never_written(weak, dense), *_full_file(folder, weak))
+    return replace(dataset, report=report)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    with path.open(encoding="ascii", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        if tuple(rows.fieldnames or ()) != columns:
-            raise DatasetError(f"{path}, line 1: wanted the tab-separated columns {columns}, found {rows.fieldnames}")
-        found = [(rows.line_num, row) for row in rows]
+    try:
+        with path.open(encoding="ascii", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t")
+            header = tuple(rows.fieldnames or ())
+            found = [(rows.line_num, row) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path} is not the ASCII table that LLP has ({error}); fetch it anew from {SOURCE}"
+        ) from None
+    if header != columns:
+        raise DatasetError(f"{path}, line 1: wanted the tab-separated columns {columns}, found {header}")
     for line, row in found:
-        labels = (row["event_labels"] or "").split(",")
-        if None in row or None in row.values() or not set(labels) <= set(CLASSES):
-            strange = sorted(set(labels) - set(CLASSES))
+        if None in row or None in row.values():
+            raise DatasetError(f"{path}, line {line}: wanted one cell for each of {columns}")
+        if strange := sorted(set(row["event_labels"].split(",")) - set(CLASSES)):
             raise DatasetError(f"{path}, line {line}: unknown class {strange}; LLP has {', '.join(CLASSES)}")
     return found
 
@@ -146,23 +153,16 @@ def _row_findings(
     repeated = [name for rows in weak.values() for name, labels in rows if len(set(labels)) < len(labels)]
     doubles = [row for rows in dense.values() for row, count in Counter(rows).items() for _ in range(count - 1)]
     decimal = [name for rows in weak.values() for name, _ in rows if "." in name]
+    empty = [str(row) for row in every if row.onset == row.offset]
+    backwards = [str(row) for row in every if row.onset > row.offset]
+    outside = [str(row) for row in every if min(row.onset, row.offset) < 0 or max(row.onset, row.offset) > SECONDS]
+    orphans = sorted({row.clip for row in every} - known)
     return _findings(
-        (
-            "zero-length-row",
-            [str(row) for row in every if row.onset == row.offset],
-            "dense rows that cover nothing; ignored",
-        ),
-        (
-            "reversed-row",
-            [str(row) for row in every if row.onset > row.offset],
-            "dense rows that end before they begin; ignored",
-        ),
-        (
-            "orphan-clip",
-            sorted({row.clip for row in every} - known),
-            "clips in the dense files that no split has; ignored",
-        ),
+        ("zero-length-row", empty, "dense rows that cover nothing; ignored"),
+        ("reversed-row", backwards, "dense rows that end before they begin; ignored"),
+        ("orphan-clip", orphans, "clips in the dense files that no split has; ignored"),
         ("duplicate-row", [str(row) for row in doubles], "dense rows that stand twice; counted once"),
+        ("row-outside-clip", outside, f"dense rows that leave the clip's 0 to {SECONDS} s; cut to it"),
         *_neighbours(dense),
         ("duplicate-weak-label", repeated, "clips whose weak labels name a class twice; counted once"),
         ("decimal-times", decimal, "clips cut at fractions of a second"),

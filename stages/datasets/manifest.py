@@ -10,7 +10,7 @@
 | `audio_events`, `visual_events` | `Dog@2-10;Speech@0-4` | `[["Dog", 2, 10], ["Speech", 0, 4]]` |
 | `events` | heard and seen at once, where only that is known | the same |
 
-`labels` may be left out where events are given: they are then the classes of the events.
+`labels` may be left out, or empty, where events are given: they are then the classes of the events.
 """
 
 import csv
@@ -54,7 +54,7 @@ def read_manifest(path: Path, *, classes: Sequence[str] | None = None) -> Datase
         clips.append(clip)
     if not clips:
         raise DatasetError(f"{path} lists no clips; wanted one a line with the fields {', '.join(FIELDS)}")
-    names = tuple(classes) if classes is not None else tuple(sorted({label for clip in clips for label in _all(clip)}))
+    names = tuple(classes) if classes is not None else tuple(sorted(frozenset().union(*(clip.named for clip in clips))))
     if not names:
         raise DatasetError(f"{path} names no class in any clip; fill in `labels`")
     return build_dataset(clips, names, prompts=prompt_sets(names), report=_report(clips))
@@ -70,12 +70,17 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
-    """Write a `.jsonl` manifest, whole or not at all."""
-    lines = "".join(json.dumps(_record(clip), ensure_ascii=False) + "\n" for clip in clips)
+    """Write a `.jsonl` manifest, whole or not at all. Raises DatasetError where the name would not read back."""
+    if path.suffix.lower() != ".jsonl":
+        raise DatasetError(f"{path} would hold JSON Lines; give it a name that ends in .jsonl")
+    text = "".join(json.dumps(_record(clip), ensure_ascii=False) + "\n" for clip in clips)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(lines, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _record(clip: Clip) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _record(clip: Clip) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first line
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
@@ -100,7 +105,8 @@ def _text(path: Path) -> str:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if path.suffix not in (".csv", ".jsonl"):
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".jsonl"):
         raise DatasetError(
             f"{path} is no manifest by its name; wanted .csv or .jsonl, not {path.suffix or 'no ending'!r}"
         )
@@ -108,7 +114,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > LINE_LIMIT:
             raise DatasetError(f"{path}, line {number} has {len(line)} characters; more than {LINE_LIMIT} is not read")
-    yield from _csv_records(path, text) if path.suffix == ".csv" else _jsonl_records(path, text)
+    yield from _csv_records(path, text) if kind == ".csv" else _jsonl_records(path, text)
 
 
 def _jsonl_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -116,7 +122,9 @@ def _jsonl_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
         if line.strip():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
+                if "\\u" in line:  # half a surrogate pair is JSON, but no text that can be stored
+                    json.dumps(record, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:
                 raise DatasetError(f"{path}, line {number}: not JSON ({error})") from None
             if not isinstance(record, dict):
                 raise DatasetError(f"{path}, line {number}: wanted an object with fields, not {line[:40]!r}")
@@ -124,14 +132,8 @@ def _jsonl_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
 
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in REQUIRED if name not in (rows.fieldnames or ())]
-    if missing:
-        raise DatasetError(f"{path}, line 1: the header lacks {', '.join(missing)}; fields are {', '.join(FIELDS)}")
-    for row in rows:
-        if None in row or None in row.values():
-            raise DatasetError(f"{path}, line {rows.line_num}: not as many cells as the header has")
-        cells: dict[str, Any] = {name: value for name, value in row.items() if value.strip()}
+    for line, row in _csv_rows(path, text):
+        cells: dict[str, Any] = {name: value.strip() for name, value in row.items() if value.strip()}
         for name in ("audio_events", "visual_events", "events"):
             if name in cells:
                 cells[name] = [_csv_event(cell) for cell in cells[name].split(";") if cell.strip()]
@@ -139,7 +141,23 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]
                 cells[name] = []
         if "labels" in cells:
             cells["labels"] = [cell.strip() for cell in cells["labels"].split(";") if cell.strip()]
-        yield rows.line_num, cells
+        yield line, cells
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        header = Counter(rows.fieldnames or ())
+        missing, doubles = [name for name in REQUIRED if name not in header], [*(header - Counter(set(header)))]
+        if missing or doubles:
+            fault = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(doubles)} twice"
+            raise DatasetError(f"{path}, line 1: the header {fault}; fields are {', '.join(FIELDS)}")
+        for row in rows:
+            if None in row or None in row.values():
+                raise DatasetError(f"{path}, line {rows.line_num}: not as many cells as the header has")
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {rows.reader.line_num}: not CSV ({error})") from None
 
 
 def _csv_event(cell: str) -> list[Any]:
@@ -168,7 +186,7 @@ def _clip(record: Mapping[str, Any], classes: Sequence[str] | None) -> Clip:
             "audio_events and visual_events are known together; give both, an empty one where nothing is"
         )
     clip = Clip(str(texts["id"]), str(texts["split"]), str(texts["path"]), _labels(record, dense), seconds, **dense)
-    for label in _all(clip):
+    for label in sorted(clip.named):
         _check_class(label, classes)
     return clip
 
@@ -189,7 +207,7 @@ def _events(name: str, value: Any, seconds: int) -> tuple[Event, ...] | None:
     found = []
     for item in value if isinstance(value, list) else [value]:
         right = isinstance(item, list) and len(item) == 3 and isinstance(item[0], str) and item[0]
-        if not right or not all(isinstance(time, int | float) for time in item[1:]):
+        if not right or not all(type(time) in (int, float) for time in item[1:]):
             raise DatasetError(f"{name}: wanted class, onset, offset (CSV: Class@onset-offset), but found {item!r}")
         if not 0 <= item[1] < item[2] <= seconds:
             raise DatasetError(
@@ -201,16 +219,11 @@ def _events(name: str, value: Any, seconds: int) -> tuple[Event, ...] | None:
 
 def _labels(record: Mapping[str, Any], dense: Mapping[str, tuple[Event, ...] | None]) -> tuple[str, ...]:
     given = record.get("labels")
-    if given is None:
+    if given is None or (given == [] and any(dense.values())):
         return tuple(sorted({event.label for events in dense.values() for event in events or ()}))
     if not isinstance(given, list) or not all(isinstance(label, str) and label for label in given):
         raise DatasetError(f"labels should be a list of class names, but is {given!r}")
     return tuple(dict.fromkeys(given))
-
-
-def _all(clip: Clip) -> set[str]:
-    events = (*(clip.audio_events or ()), *(clip.visual_events or ()), *(clip.events or ()))
-    return {*clip.labels, *(event.label for event in events)}
 
 
 def _check_class(label: str, classes: Sequence[str] | None) -> None:
@@ -221,14 +234,8 @@ def _check_class(label: str, classes: Sequence[str] | None) -> None:
 
 
 def _report(clips: Sequence[Clip]) -> list[Finding]:
-    outside = [clip.video_id for clip in clips if clip.dense and _all(clip) - set(clip.labels)]
-    unseen = [
-        clip.video_id
-        for clip in clips
-        if clip.dense
-        and set(clip.labels)
-        - {e.label for e in (*(clip.audio_events or ()), *(clip.visual_events or ()), *(clip.events or ()))}
-    ]
+    outside = [clip.video_id for clip in clips if clip.happening.difference(clip.labels)]
+    unseen = [clip.video_id for clip in clips if clip.dense and set(clip.labels) - clip.happening]
     empty = [clip.video_id for clip in clips if not clip.labels]
     kinds = (
         ("dense-class-not-weak", outside, "clips with an event whose class is not among their weak labels"),

@@ -1,5 +1,6 @@
 """What every reader returns: one table of clips, with weak labels, dense labels where they are known, and a report."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -54,6 +55,17 @@ class Clip:
             return SEPARATE
         return NONE if self.events is None else JOINT
 
+    @property
+    def happening(self) -> frozenset[str]:
+        """Classes of its events."""
+        events = (*(self.audio_events or ()), *(self.visual_events or ()), *(self.events or ()))
+        return frozenset(event.label for event in events)
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Classes of its events and its weak labels."""
+        return self.happening.union(self.labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -91,6 +103,14 @@ class Dataset:
 
     def __post_init__(self) -> None:
         clips, classes = len(self.video_ids), len(self.classes)
+        for name in ("splits", "paths"):
+            if len(getattr(self, name)) != clips:
+                raise DatasetError(f"{name} should name {clips} clips, but names {len(getattr(self, name))}")
+        for what, names in (("video id", self.video_ids), ("class", self.classes)):
+            if doubles := [name for name, count in Counter(names).items() if count > 1]:
+                raise DatasetError(f"each {what} names one thing, but these occur twice: {', '.join(doubles[:5])}")
+        if strange := sorted(set(self.splits) - set(SPLITS)):
+            raise DatasetError(f"splits should be {', '.join(SPLITS)}, but are {', '.join(strange)} too")
         segments = int(self.lengths.max(initial=0))
         wanted = {"weak": (clips, classes), "lengths": (clips,), "dense": (clips,)}
         wanted |= dict.fromkeys(("audio", "visual", "audio_visual"), (clips, segments, classes))
@@ -106,13 +126,12 @@ def build_dataset(
     prompts: Mapping[str, Prompts],
     report: Sequence[Finding] = (),
 ) -> Dataset:
-    """Put clips into arrays. Events are unioned; an event covers the segments it touches.
+    """Put clips into arrays. Events are unioned; an event covers the segments it touches, within its clip.
 
     Raises DatasetError where an id occurs twice or a class is unknown; readers report both with line numbers first.
     """
-    if len({clip.video_id for clip in clips}) < len(clips):
-        raise DatasetError("a video id occurs twice; ids are the rows' names and must differ")
     column = {name: index for index, name in enumerate(classes)}
+    _refuse_unknown(clips, column)
     lengths = np.array([clip.seconds for clip in clips], np.int32)
     shape = (len(clips), int(lengths.max(initial=0)), len(classes))
     audio, visual, both = (np.zeros(shape, bool) for _ in range(3))
@@ -139,9 +158,15 @@ def build_dataset(
     )
 
 
+def _refuse_unknown(clips: Sequence[Clip], column: Mapping[str, int]) -> None:
+    for clip in clips:
+        if strange := clip.named - column.keys():
+            raise DatasetError(f"clip {clip.video_id} has the unknown class {min(strange)!r}; add it to the classes")
+
+
 def _rasterise(
     grid: NDArray[np.bool_], events: Sequence[Event] | None, column: Mapping[str, int], seconds: int
 ) -> None:
     for event in events or ():
-        start, stop = int(np.floor(event.onset)), min(int(np.ceil(event.offset)), seconds)
-        grid[start:stop, column[event.label]] = True
+        start, stop = max(int(np.floor(event.onset)), 0), min(int(np.ceil(event.offset)), seconds)
+        grid[start : max(stop, 0), column[event.label]] = True

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from avvp_pipe.cli import history, trust
 from avvp_pipe.cli.console import Console, guarded
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 from avvp_pipe.cli.stage_command import stage_command
@@ -62,7 +63,7 @@ def ls(
 @app.command(rich_help_panel="Store")
 @guarded
 def show(
-    reference: Annotated[str, typer.Argument(help="kind/name, or kind/name@key.")],
+    reference: Annotated[str, typer.Argument(help="kind/name, kind/name@key, kind/name@tag, or a released zip.")],
     store: StorePath = DEFAULT_STORE_PATH,
     json: AsJson = False,
     verbose: Verbose = False,
@@ -73,9 +74,10 @@ def show(
     """
     from avvp_pipe.cli.show import print_artifact
     from avvp_pipe.store import Store
+    from avvp_pipe.store.opening import open_artifact
 
     opened = Store(store)
-    print_artifact(opened, opened.get(reference), Console(as_json=json))
+    print_artifact(opened, open_artifact(reference, opened), Console(as_json=json))
 
 
 @app.command(rich_help_panel="Store")
@@ -95,6 +97,46 @@ def status(store: StorePath = DEFAULT_STORE_PATH, json: AsJson = False, verbose:
     print_conditions(found, Console(as_json=json))
     if any(one.state != "cached" for one in found):
         raise typer.Exit(FOUND_WRONG)
+
+
+@app.command(rich_help_panel="Store")
+@guarded
+def export(
+    reference: Annotated[str, typer.Argument(help="kind/name, or kind/name@key.")],
+    layout: Annotated[
+        Literal["uwav", "valor", "classic", "unav", "llp-csv", "label-studio"],
+        typer.Option(help="Whose files to write."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files; must not be there yet, or be empty.")],
+    ids: Annotated[
+        Literal["auto", "whole", "youtube"],
+        typer.Option(help="How files are named; auto: as imported, else by the 11 characters of the YouTube id."),
+    ] = "auto",
+    any_width: Annotated[
+        bool, typer.Option("--any-width", help="Write features even if they are not as wide as the released ones.")
+    ] = False,
+    url: Annotated[
+        str, typer.Option(help="Where Label Studio finds a video; {id} and {youtube} are filled in.")
+    ] = "/data/local-files/?d={id}.mp4",
+    store: StorePath = DEFAULT_STORE_PATH,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write labels or features as the files that released code, LLP's readers or Label Studio take.
+
+    Exits with 1 where clips are left out because they failed.
+    Example: avvp-pipe export labels/llp-uwav --layout uwav --out LLP_Dataset
+    """
+    from avvp_pipe.cli.export import run_export
+    from avvp_pipe.store import Store
+
+    artifact = Store(store).get(reference)
+    run_export(artifact, layout, out, ids=ids, any_width=any_width, url=url, console=Console(as_json=json))
+
+
+app.add_typer(trust.labels, rich_help_panel="Store")
+for _command in (trust.verify, history.diff, history.lineage, history.tag, history.gc):
+    app.command(rich_help_panel="Store")(_command)
 
 
 @app.command(rich_help_panel="Try it")

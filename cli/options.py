@@ -1,6 +1,5 @@
 """Options that every command spells alike."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +7,8 @@ import typer
 from avvp_pipe.store import DEFAULT_STORE
 
 StorePath = Annotated[
-    Path, typer.Option("--store", envvar="AVVP_PIPE_STORE", help="Folder that artifacts live in.", show_default=True)
+    str,
+    typer.Option("--store", envvar="AVVP_PIPE_STORE", help="Folder or s3:// URL of artifacts.", show_default=True),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
@@ -16,4 +16,4 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why; do nothing.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Build anew what the store already has.")]
 
-DEFAULT_STORE_PATH = Path(DEFAULT_STORE)
+DEFAULT_STORE_PATH = DEFAULT_STORE

@@ -16,7 +16,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """The JSON of one step's outcome."""
     return {
         "artifact": str(outcome.artifact.reference),
-        "path": str(outcome.artifact.path),
+        "path": outcome.artifact.location,
         "state": outcome.state,
         "reasons": list(outcome.reasons),
         "failures": [dict(failure) for failure in outcome.failures],
@@ -73,9 +73,9 @@ def print_conditions(found: Sequence[Condition], console: Console) -> None:
         if not found:
             print("nothing was asked for in this store yet")
         for one in found:
-            print(f"{one.state:8}{one.stage:14}{one.reference}")
+            print(f"{one.state:8}{one.stage:16}{one.reference}")
             for reason in one.reasons:
-                print(f"{'':22}{reason}")
+                print(f"{'':24}{reason}")
 
     console.result(document, shown)
 
@@ -127,10 +127,10 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
         name: {"shape": list(artifact.lazy(name).shape), "dtype": _dtype(artifact.lazy(name).dtype)}
         for name in artifact.array_names()
     }
-    others = {name: value for name, value in artifact.attrs.items() if name != "provenance"}
+    others = artifact.described
     document = {
         "artifact": str(artifact.reference),
-        "path": str(artifact.path),
+        "path": artifact.location,
         "arrays": arrays,
         "attributes": others,
         "provenance": dict(artifact.provenance),
@@ -138,7 +138,7 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
     }
 
     def shown() -> None:
-        print(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.path}\n")
+        print(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.location}\n")
         lines = [(name, str(facts["shape"]), str(facts["dtype"])) for name, facts in arrays.items()]
         table("arrays", ("name", "shape", "dtype"), lines, left=3)
         for title in ("params", "inputs", "sources", "software"):

@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +25,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
 def stage_command(stage: Stage) -> Callable[..., None]:
     """A function for typer whose signature holds the stage's inputs, its parameters and the common options."""
 
-    def command(*, name: str | None, store: Path, dry_run: bool, force: bool, json: bool, **given: Any) -> None:
+    def command(*, name: str | None, store: str, dry_run: bool, force: bool, json: bool, **given: Any) -> None:
         run_stage(stage, name, given, store=store, dry_run=dry_run, force=force, console=_console(json, given))
 
     command.__doc__ = f"{stage.summary}\n\nExample: {stage.example}"
@@ -63,7 +62,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def run_stage(
-    stage: Stage, name: str | None, given: dict[str, Any], *, store: Path, dry_run: bool, force: bool, console: Console
+    stage: Stage, name: str | None, given: dict[str, Any], *, store: str, dry_run: bool, force: bool, console: Console
 ) -> None:
     """Run one step and print what became of it. Exits with 1 where clips failed."""
     from avvp_pipe.cli.show import print_conditions, print_outcome

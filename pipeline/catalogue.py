@@ -6,6 +6,8 @@ from avvp_pipe.stages import (
     decode,
     evaluate,
     extract,
+    import_features,
+    import_labels,
     pretrain,
     pseudolabel,
     train_parser,
@@ -18,9 +20,11 @@ STAGES: dict[str, Stage] = {
         dataset.STAGE,  # annotation files or a manifest -> dataset
         decode.STAGE,  # videos -> media: sampled frames, waveform
         extract.STAGE,  # media -> features: CLIP, CLAP, event texts
+        import_features.STAGE,  # or: feature files of others -> features
         pretrain.STAGE,  # features with dense labels -> generator
         calibrate.STAGE,  # features (+ generator), validation labels -> thresholds
         pseudolabel.STAGE,  # features (+ generator), thresholds, weak labels -> labels
+        import_labels.STAGE,  # or: label files of others -> labels
         train_parser.STAGE,  # labels, features -> parser
         evaluate.STAGE,  # labels or parser against dense labels -> scores
     )

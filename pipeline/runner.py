@@ -75,6 +75,7 @@ def run_step(store: Store, step: Step, *, progress: Progress, force: bool = Fals
         store.discard(found)
         reasons = ("forced",)
     elif found:
+        store.tidy(found)
         return _outcome(found, "cached", (), started)
     with store.build(
         reference,
@@ -82,7 +83,7 @@ def run_step(store: Store, step: Step, *, progress: Progress, force: bool = Fals
         shard_rows=stage.shard_rows,
         provenance=lambda builder: _provenance(identity, inputs, builder),
         run_facts={"params": params_outside_key(params), "machine": platform.machine()},
-        waiting=lambda: progress.note(f"another process is building {reference}; waiting for it"),
+        waiting=lambda holder: progress.note(f"{reference} is being built by {holder or 'another process'}; waiting"),
     ) as builder:
         if builder is not None:
             stage.run(inputs, params, builder, progress)
@@ -132,6 +133,7 @@ def _provenance(identity: Identity, inputs: Mapping[str, Artifact], builder: Bui
         "stage_version": identity.version,
         "params": dict(identity.params),
         "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
+        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
         "sources": dict(identity.sources),
         "software": _software(),
         "failures": [

@@ -18,6 +18,7 @@ from pydantic import Field
 from avvp_pipe.stages.digests import DigestMemory, combined_digest
 from avvp_pipe.stages.media.quantise import as_int16
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option, outside_key
+from avvp_pipe.store import cache_folder
 
 if TYPE_CHECKING:
     from avvp_pipe.stages.media import ClipError, DecodedClip, Task
@@ -51,7 +52,7 @@ def video_paths(dataset: "Artifact", videos: str) -> list[Path]:
 def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
     """One digest over the bytes of all videos; a missing one counts as missing."""
     dataset = inputs["dataset"]
-    memory = DigestMemory(dataset.path.parents[2] / ".digests.json")
+    memory = DigestMemory(cache_folder() / "digests.json")
     names = dataset.strings("video_ids")
     paths = video_paths(dataset, params.videos)
     digest = combined_digest((name, memory.digest(path)) for name, path in zip(names, paths, strict=True))
@@ -85,10 +86,10 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
 
 def _declare(out: "Builder", *, clips: int, segments: int, params: Params) -> None:
     side = params.frame_size
-    out.declare("frames", (clips, segments, side, side, 3), "uint8", chunk_rows=1)
+    out.declare("frames", (clips, segments, side, side, 3), "uint8")
     out.declare("frame_indices", (clips, segments), "int32", fill=-1)
     out.declare("frame_seconds", (clips, segments), "float64", fill=float("nan"))
-    out.declare("audio", (clips, segments * params.sample_rate), params.audio_dtype, chunk_rows=1)
+    out.declare("audio", (clips, segments * params.sample_rate), params.audio_dtype)
     out.declare("padded_samples", (clips,), "int32")
     out.declare("status", (clips,), "uint8")
 

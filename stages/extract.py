@@ -22,6 +22,9 @@ from avvp_pipe.stages.teachers import AudioTeacher, VisualTeacher, audio_teacher
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact, Builder
 
+MEDIA_ROWS = 32
+"""Clips whose frames and sound are in memory at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Params:
@@ -75,21 +78,24 @@ def _put_texts(
 def _embed_shard(
     media: "Artifact", shard: slice, seer: VisualTeacher, hearer: AudioTeacher, batch_size: int
 ) -> dict[str, NDArray[Any]]:
-    status = np.asarray(media.lazy("status")[shard])
-    lengths = np.asarray(media.lazy("lengths")[shard])
-    count, segments = len(status), media.lazy("frame_indices").shape[1]
-    valid = (np.arange(segments) < lengths[:, None]) & (status == OK)[:, None]
+    """One shard of features, from as many pieces of media as are held in memory one at a time."""
+    count, segments = shard.stop - shard.start, media.lazy("frame_indices").shape[1]
     arrays: dict[str, NDArray[Any]] = {
         "visual": np.full((count, segments, seer.width), np.nan, np.float32),
         "audio": np.full((count, segments, hearer.width), np.nan, np.float32),
-        "status": status,
+        "status": media.rows("status", shard),
     }
-    if valid.any():
-        frames = fit_frames(np.asarray(media.lazy("frames")[shard])[valid], seer.image_size)
-        waves = np.asarray(media.lazy("audio")[shard]).reshape(count, segments, -1)[valid]
-        waves = at_rate(as_float32(waves), int(media.attrs["sample_rate"]), hearer.sample_rate)
-        arrays["visual"][valid] = _batched(seer.images, frames, batch_size)
-        arrays["audio"][valid] = _batched(hearer.sounds, waves, batch_size)
+    for start in range(shard.start, shard.stop, MEDIA_ROWS):
+        rows = slice(start, min(start + MEDIA_ROWS, shard.stop))
+        place = slice(rows.start - shard.start, rows.stop - shard.start)
+        valid = np.arange(segments) < media.rows("lengths", rows)[:, None]
+        valid &= (arrays["status"][place] == OK)[:, None]
+        if valid.any():
+            frames = fit_frames(media.rows("frames", rows)[valid], seer.image_size)
+            waves = media.rows("audio", rows).reshape(len(valid), segments, -1)[valid]
+            waves = at_rate(as_float32(waves), int(media.attrs["sample_rate"]), hearer.sample_rate)
+            arrays["visual"][place][valid] = _batched(seer.images, frames, batch_size)
+            arrays["audio"][place][valid] = _batched(hearer.sounds, waves, batch_size)
     return arrays
 
 

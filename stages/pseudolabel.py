@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from avvp_pipe.stages.generators import label_generator, method_logits
-from avvp_pipe.stages.rows import OK, check_same_clips, put_clips
+from avvp_pipe.stages.rows import check_same_clips, put_clips
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, option
 
 if TYPE_CHECKING:
@@ -32,32 +32,23 @@ class Params:
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
     """Label every clip of every split; clips that failed get no label and keep their status."""
-    from avvp_pipe.stages.blocks.thresholds import class_minimum, hard_labels, soft_labels
+    from avvp_pipe.stages.blocks.labelling import Clips, stored_hard, stored_soft
 
     dataset, features = inputs["dataset"], inputs["features"]
     check_same_clips(features, dataset)
-    weak, lengths, status = dataset.array("weak"), dataset.array("lengths"), features.array("status")
-    valid = _valid(dataset, status)
+    weak, status = dataset.array("weak"), features.array("status")
     put_clips(out, dataset)
     out.put("status", status)
     out.describe(classes=list(dataset.attrs["classes"]), method=params.method, temperature=params.temperature)
-    training = (np.array(dataset.strings("splits"), dtype=str) == params.floor_split) & (status == OK)
+    training = np.array(dataset.strings("splits"), dtype=str) == params.floor_split
+    clips = Clips(weak, dataset.array("lengths"), status, training, segments=dataset.lazy("audio").shape[1])
     logits = method_logits(params.method, features, inputs.get("generator"))
     for modality, values in progress.track(logits._asdict().items(), total=2, label="pseudolabel"):
         thresholds = _thresholds(params.method, modality, inputs.get("thresholds"), weak.shape[1])
-        floor = class_minimum(values[training], lengths=lengths[training])
         out.put(f"{modality}_logits", values)
         out.put(f"{modality}_thresholds", thresholds)
-        out.put(f"{modality}_hard", hard_labels(values, thresholds, weak) & valid)
-        soft = soft_labels(values, thresholds, weak, temperature=params.temperature, floor=floor)
-        out.put(f"{modality}_soft", np.where(valid, soft, np.float32(0)))
-
-
-def _valid(dataset: "Artifact", status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(N, T, 1): segments that exist, of clips that did not fail."""
-    segments = np.arange(dataset.lazy("audio").shape[1])
-    valid = (segments < dataset.array("lengths")[:, None]) & (status == OK)[:, None]
-    return np.asarray(valid[:, :, None])
+        out.put(f"{modality}_hard", stored_hard(values, thresholds, clips))
+        out.put(f"{modality}_soft", stored_soft(values, thresholds, clips, temperature=params.temperature))
 
 
 def _thresholds(method: str, modality: str, artifact: "Artifact | None", classes: int) -> NDArray[np.float32]:

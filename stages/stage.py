@@ -111,7 +111,7 @@ class Stage:
     run: Callable[[Inputs, Any, "Builder", Progress], None]
     sources: Callable[[Any, Inputs], Mapping[str, str]] = no_sources
     """Name -> digest of what the stage reads from outside the store."""
-    shard_rows: int = 128
+    shard_rows: int = 512
     """Clips in one shard: the unit of writing and of resuming."""
     example: str = ""
     """A command line for the help."""

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from avvp_pipe.store.artifact import Artifact
+from avvp_pipe.store.artifact import Artifact, artifact_in
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
 from avvp_pipe.store.identity import Identity, differences
+from avvp_pipe.store.places import cache_folder
 from avvp_pipe.store.reference import KINDS, Reference, parse_reference
 from avvp_pipe.store.store import DEFAULT_STORE, Request, Store
 
@@ -27,6 +28,8 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreWriteError",
+    "artifact_in",
+    "cache_folder",
     "differences",
     "load_labels",
     "parse_reference",

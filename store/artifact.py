@@ -1,6 +1,5 @@
-"""Reading a finished artifact: a Zarr v3 group on disk, never written again."""
+"""Reading a finished artifact: a Zarr v3 group in a folder, a bucket or a zip, never written again."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,108 +11,183 @@ from numpy.typing import NDArray
 
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import Identity
+from avvp_pipe.store.integrity import METADATA, digest_of, node_of
+from avvp_pipe.store.metadata import ArrayFacts, check_array, check_format, check_root, parse_json
+from avvp_pipe.store.places import Place
+from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import Reference
 
 if TYPE_CHECKING:
     import zarr
 
-METADATA_LIMIT_BYTES = 64 * 2**20
+PROVENANCE = {
+    "stage": str, "stage_version": int, "params": dict, "inputs": dict, "sources": dict,
+    "software": dict, "failures": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One artifact. Its attributes are read without zarr; arrays are opened when asked for."""
+    """One artifact. Its attributes are read without zarr; arrays are opened when asked for.
 
-    path: Path
+    Whatever is wrong with its files is raised as StoreError.
+    """
+
+    place: Place
+    """The tree of files that it consists of."""
+    reference: Reference
+    """kind/name@key: where it stands in its store, or for a file of its own, what it says of itself."""
 
     @property
     def key(self) -> str:
         """The key, which is also the folder's name."""
-        return self.path.name
+        return self.reference.version or ""
 
     @property
     def name(self) -> str:
         """The name given by whoever made it."""
-        return self.path.parent.name
+        return self.reference.name
 
     @property
     def kind(self) -> str:
         """What it holds, one of `reference.KINDS`."""
-        return self.path.parent.parent.name
+        return self.reference.kind
 
     @property
-    def reference(self) -> Reference:
-        """kind/name@key."""
-        return Reference(self.kind, self.name, self.key)
+    def location(self) -> str:
+        """Where people find it: a path or a URL."""
+        return self.place.location
+
+    @property
+    def path(self) -> Path:
+        """Its folder. Raises StoreError where it lies in a bucket or a zip."""
+        if not isinstance(self.place, Folder):
+            raise StoreError(f"{self.location} is no folder of this machine")
+        return self.place.path
+
+    @cached_property
+    def metadata(self) -> bytes:
+        """The bytes of the root's metadata."""
+        try:
+            return self.place.read(METADATA)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(
+                f"{self.location} is not an artifact: no Zarr group is readable there ({error})"
+            ) from error
 
     @cached_property
     def attrs(self) -> Mapping[str, Any]:
-        """The group's attributes: `provenance` and what the stage described.
+        """The group's attributes: `provenance`, `format`, `integrity`, and what the stage described.
 
-        Raises StoreError where the folder holds no readable Zarr v3 group.
+        Raises StoreError where there is no readable Zarr v3 group, or one of a format that is too new.
         """
-        file = self.path / "zarr.json"
-        try:
-            if file.stat().st_size > METADATA_LIMIT_BYTES:
-                raise StoreError(f"{file} is larger than {METADATA_LIMIT_BYTES} bytes; it is not ours to read")
-            metadata = json.loads(file.read_text())
-            attributes = metadata["attributes"]
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise StoreError(f"{self.path} is not an artifact: no Zarr group is readable there ({error})") from error
-        if not isinstance(attributes, dict):
-            raise StoreError(f"{file} has attributes of type {type(attributes).__name__}, not an object")
+        where = f"{self.location}/{METADATA}"
+        attributes = check_root(parse_json(self.metadata, where), where)
+        check_format(attributes, where)
         return attributes
 
     @property
+    def described(self) -> dict[str, Any]:
+        """The attributes that the stage described, without the store's own."""
+        own = ("provenance", "format", "integrity", "release", "lineage")
+        return {name: value for name, value in self.attrs.items() if name not in own}
+
+    @property
+    def digest(self) -> str:
+        """sha256 that covers every byte of the artifact (`integrity.py`), in hex."""
+        return digest_of(self.attrs)
+
+    @cached_property
     def provenance(self) -> Mapping[str, Any]:
-        """How it came to be: stage, parameters, inputs, sources, software, counts, failures."""
-        provenance = self.attrs.get("provenance")
-        if not isinstance(provenance, dict):
-            raise StoreError(f"{self.path} carries no provenance record; it was not made by avvp-pipe")
-        return provenance
+        """How it came to be: stage, parameters, inputs and their digests, sources, software, failures."""
+        return checked_provenance(self.attrs.get("provenance"), self.location)
 
     @property
     def identity(self) -> Identity:
         """The record that the key was made of."""
         record = self.provenance
-        inputs = {role: str(reference).rpartition("@")[2] for role, reference in record["inputs"].items()}
+        inputs = {role: reference.rpartition("@")[2] for role, reference in record["inputs"].items()}
         return Identity(record["stage"], record["stage_version"], record["params"], inputs, record["sources"])
 
-    @cached_property
-    def group(self) -> "zarr.Group":
-        """The opened Zarr group, read-only."""
-        import zarr
-
-        return zarr.open_group(self.path, mode="r", zarr_format=3, use_consolidated=False)
-
     def __contains__(self, name: str) -> bool:
-        return (self.path / name / "zarr.json").is_file()
+        return self.place.size(f"{name}/{METADATA}") is not None
+
+    def facts(self, name: str) -> ArrayFacts:
+        """Shape, dtype and chunks of the array `name`. Raises StoreError where there is none that may be read."""
+        where = f"{name}/{METADATA}"
+        try:
+            document = parse_json(self.place.read(where), f"{self.location}/{where}")
+        except (FileNotFoundError, NotADirectoryError):
+            names = ", ".join(self.array_names())
+            raise StoreError(f"{self.reference} has no array {name!r}; it has {names}") from None
+        return check_array(document, f"{self.location}/{where}")
 
     def lazy(self, name: str) -> "zarr.Array[Any]":
         """The Zarr array `name`, nothing read yet. Raises StoreError naming the arrays there are."""
-        import zarr
+        from avvp_pipe.store.places.zarr_view import open_array
 
-        found = self.group.get(name) if name in self else None
-        if not isinstance(found, zarr.Array):
-            raise StoreError(f"{self.reference} has no array {name!r}; it has {', '.join(self.array_names())}")
-        return found
+        self.facts(name)
+        try:
+            return open_array(self.place, name)
+        except Exception as error:
+            raise StoreError(f"array {name!r} of {self.location} cannot be opened: {error}") from error
+
+    def rows(self, name: str, rows: slice | int) -> NDArray[Any]:
+        """Some rows of the array `name`, or one. Raises StoreError where they are damaged."""
+        array = self.lazy(name)
+        try:
+            return np.asarray(array[rows])
+        except Exception as error:  # whatever zarr and its codecs make of damaged bytes
+            raise StoreError(
+                f"array {name!r} of {self.location} cannot be read: {type(error).__name__}: {error}; "
+                "`avvp-pipe verify` tells which files are damaged"
+            ) from error
 
     def array(self, name: str) -> NDArray[Any]:
-        """The whole array `name`."""
-        return np.asarray(self.lazy(name)[...])
+        """The whole array `name`. Raises StoreError where it is damaged."""
+        return self.rows(name, slice(None)) if self.facts(name).shape else self.rows(name, ...)  # type: ignore[arg-type]
 
     def strings(self, name: str) -> tuple[str, ...]:
         """The whole string array `name`."""
+        if self.facts(name).dtype != "string":
+            raise StoreError(f"array {name!r} of {self.location} holds {self.facts(name).dtype}, not text")
         return tuple(str(item) for item in self.array(name))
 
     def array_names(self) -> tuple[str, ...]:
         """Names of all arrays, those of subgroups as `group/name`, sorted."""
-        found = []
-        for file in self.path.rglob("zarr.json"):
-            if file.parent != self.path and json.loads(file.read_text()).get("node_type") == "array":
-                found.append(file.parent.relative_to(self.path).as_posix())
-        return tuple(sorted(found))
+        nodes = [node_of(name) for name in self.place.names() if name.endswith(f"/{METADATA}")]
+        arrays = [node for node in nodes if node and self._node_type(node) == "array"]
+        return tuple(sorted(arrays))
+
+    def _node_type(self, node: str) -> object:
+        where = f"{node}/{METADATA}"
+        return parse_json(self.place.read(where), f"{self.location}/{where}").get("node_type")
 
     def size_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        """Bytes of all its files."""
+        return sum(self.place.size(name) or 0 for name in self.place.names())
+
+
+def checked_provenance(record: Any, location: str) -> Mapping[str, Any]:
+    """A provenance record whose members are what they should be. Raises StoreError."""
+    if not isinstance(record, dict):
+        raise StoreError(f"{location} carries no provenance record; it was not made by avvp-pipe")
+    for name, kind in PROVENANCE.items():
+        if not isinstance(record.get(name), kind) or isinstance(record.get(name), bool):
+            came = type(record.get(name)).__name__
+            raise StoreError(f"the provenance of {location} has {name} of type {came}, where {kind.__name__} is wanted")
+    for name in ("inputs", "sources"):
+        if not all(isinstance(value, str) for value in record[name].values()):
+            raise StoreError(f"the provenance of {location} has {name} that are not text")
+    for failure in record["failures"]:
+        if not isinstance(failure, dict) or not all(
+            isinstance(failure.get(one), str) for one in ("video_id", "code", "message")
+        ):
+            raise StoreError(f"the provenance of {location} lists a failure without video_id, code and message")
+    return record
+
+
+def artifact_in(folder: Path) -> Artifact:
+    """The artifact in a folder of its own, wherever that lies; kind, name and key are those of its path."""
+    kind, name, key = ("", "", *folder.resolve().parts)[-3:]
+    return Artifact(Folder(folder), Reference(kind, name, key))

@@ -1,16 +1,15 @@
 """Writing one artifact out of sight, shard by shard, so that a killed run can go on where it stopped.
 
-The folder `.KEY.partial` holds the growing Zarr group, a journal of finished shards and, if the stage
-wants one, a scratch folder. A shard is written whole by one writer, and only then noted in the journal;
-what the journal does not name is written again. Publishing is in `store.py`.
+The folder `.KEY.partial` holds `artifact/`, the growing Zarr group; `journal.jsonl`, the shards that are whole on
+the disk, with the digests of their files; and `scratch/`, if the stage wants it. A shard is written whole by one
+writer, synced, and only then noted in the journal; what the journal does not name is written again.
 """
 
-import json
-import os
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -18,9 +17,16 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, sealed
+from avvp_pipe.store.journal import GROUP, Journal
+from avvp_pipe.store.places.folder import sync, sync_tree
+from avvp_pipe.store.status import CODES
 
-JOURNAL = ".journal.jsonl"
-SCRATCH = ".scratch"
+SCRATCH = "scratch"
+CHUNK_BYTES = 2**18
+"""Arrays are cut along their first axis into chunks of about this size: what reading one clip costs."""
+FILE_CHUNKS = 128
+"""Chunks of an array written with `put` that share a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +35,40 @@ class Failure:
 
     video_id: str
     code: str
-    """One of the closed set in `stages/media/errors.py`."""
+    """One of the closed set in `status.py`."""
     message: str
+
+
+class Mirror(Protocol):
+    """Where files are copied to while they become whole, for stores that are not on this machine."""
+
+    def keep(self, files: Sequence[str]) -> None:
+        """Copy these files of the group."""
+        ...
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Copy a line of the journal; the files that it names were kept before."""
+        ...
 
 
 class Builder:
     """What a stage's `run` is handed to write with. One process at a time, guarded by the store's lock."""
 
-    def __init__(self, partial: Path, *, shard_rows: int) -> None:
-        """Open or create `partial`. `shard_rows`: clips in one shard, the unit of writing and of resuming."""
-        self._partial = partial
+    def __init__(self, partial: Path, *, shard_rows: int, mirror: Mirror | None = None) -> None:
+        """Open or create `partial`. shard_rows: clips in one shard, the unit of writing and of resuming."""
+        self._folder = partial
         self._shard_rows = shard_rows
-        self._group = zarr.open_group(partial, mode="a", zarr_format=3)
+        self._mirror = mirror
+        self._group = zarr.open_group(partial / GROUP, mode="a", zarr_format=3)
         self._rows = 0
         self._declared: list[str] = []
         self._attributes: dict[str, Any] = {}
-        self._done, self._failures = _read_journal(partial / JOURNAL)
+        self._journal = Journal(partial)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """Failures noted so far, those of an earlier, killed run included."""
-        return tuple(self._failures)
+        """Failures noted so far, those of an earlier, killed run included, in the order of the clips."""
+        return tuple(Failure(**failure) for failure in self._journal.failures)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -59,13 +78,13 @@ class Builder:
     @property
     def resumable(self) -> bool:
         """Whether a later run could go on from here: a shard is done, or a checkpoint lies in the scratch folder."""
-        scratch = self._partial / SCRATCH
-        return bool(self._done) or (scratch.is_dir() and any(scratch.iterdir()))
+        scratch = self._folder / SCRATCH
+        return bool(self._journal.done) or (scratch.is_dir() and any(scratch.iterdir()))
 
     @property
     def scratch(self) -> Path:
-        """A folder for checkpoints, kept over a kill and removed before publishing."""
-        folder = self._partial / SCRATCH
+        """A folder for checkpoints, kept over a kill and removed after publishing."""
+        folder = self._folder / SCRATCH
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -76,24 +95,26 @@ class Builder:
     def put(self, name: str, data: NDArray[Any] | Sequence[str]) -> None:
         """Write one whole array (or a sequence of strings) under `name`, replacing what a killed run left."""
         if isinstance(data, np.ndarray):
-            array, dtype = data, data.dtype.str
+            array, dtype = data, data.dtype.name
             if array.dtype.hasobject:
                 raise StoreError(f"array {name!r} holds Python objects; an artifact holds numbers and strings only")
         else:
             array, dtype = np.array(list(data), dtype=object), "string"
-        # A chunk has at least one row, an array may have none.
+        chunks, shards = _cut(array.shape, array.nbytes)
         stored = self._group.create_array(
-            name,
+            _checked(name),
             shape=array.shape,
-            chunks=tuple(max(size, 1) for size in array.shape),
+            chunks=chunks,
+            shards=shards,
             dtype=dtype,
             compressors=(ZstdCodec(), Crc32cCodec()),
             overwrite=True,
+            config={"write_empty_chunks": True},
         )
         if array.size:
             stored[...] = array
 
-    def declare(self, name: str, shape: tuple[int, ...], dtype: str, *, fill: float = 0, chunk_rows: int = 16) -> None:
+    def declare(self, name: str, shape: tuple[int, ...], dtype: str, *, fill: float = 0) -> None:
         """Announce an array whose first axis is the clips, to be written shard by shard with `write`.
 
         Floating-point data stay uncompressed (embeddings do not shrink), everything else is zstd; each
@@ -102,10 +123,11 @@ class Builder:
         if self._rows and shape[0] != self._rows:
             raise StoreError(f"{name!r} has {shape[0]} rows, but the arrays declared before it have {self._rows}")
         self._rows = shape[0]
-        self._declared.append(name)
+        self._declared.append(_checked(name))
         if name in self._group:
             return
-        chunk = min(chunk_rows, self._shard_rows)
+        row_bytes = max(1, math.prod(shape[1:]) * np.dtype(dtype).itemsize)
+        chunk = _chunk_rows(row_bytes, self._shard_rows)
         compress = () if np.dtype(dtype).kind == "f" else (ZstdCodec(),)
         self._group.create_array(
             name,
@@ -117,53 +139,96 @@ class Builder:
             compressors=(*compress, Crc32cCodec()),
             config={"write_empty_chunks": True},
         )
+        self._synced(f"{name}/{METADATA}")
 
     def pending(self) -> Iterator[slice]:
         """Row ranges of the shards that are still to be written, in order."""
         for start in range(0, self._rows, self._shard_rows):
-            if start not in self._done:
+            if start not in self._journal.done:
                 yield slice(start, min(start + self._shard_rows, self._rows))
 
     def write(self, rows: slice, arrays: Mapping[str, NDArray[Any]], *, failures: Sequence[Failure] = ()) -> None:
         """Write one shard of every declared array and note it as done."""
         if sorted(arrays) != sorted(self._declared):
             raise StoreError(f"a shard needs {sorted(self._declared)}, but {sorted(arrays)} were given")
+        if strange := {failure.code for failure in failures} - CODES:
+            raise StoreError(
+                f"unknown codes of failure {', '.join(sorted(strange))}; there are {', '.join(sorted(CODES))}"
+            )
+        files: dict[str, str] = {}
         for name, data in arrays.items():
-            target = self._group[name]
+            with zarr.config.set({"array.write_empty_chunks": True}):  # what is not stored cannot be verified
+                target = self._group[name]
             if not isinstance(target, zarr.Array) or data.shape != (
                 rows.stop - rows.start,
                 *target.shape[1:],
             ):
                 raise StoreError(f"rows {rows.start}:{rows.stop} of {name!r} cannot take data of shape {data.shape}")
             target[rows] = data
-        entry = {"start": rows.start, "failures": [asdict(failure) for failure in failures]}
-        with (self._partial / JOURNAL).open("a") as journal:
-            journal.write(json.dumps(entry) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
-        self._done.add(rows.start)
-        self._failures.extend(failures)
+            file = "/".join((name, "c", str(rows.start // self._shard_rows), *("0" for _ in target.shape[1:])))
+            files[file] = self._synced(file)
+        if self._mirror:
+            self._mirror.keep(list(files))
+        entry = self._journal.note(rows.start, files, [asdict(failure) for failure in failures])
+        if self._mirror:
+            self._mirror.note(entry)
 
-    def finish(self, attributes: dict[str, Any]) -> None:
-        """Write the attributes. Raises StoreError while shards are missing."""
+    def _synced(self, name: str) -> str:
+        """Have the disk hold a file and the folders that lead to it; its digest."""
+        group = self._folder / GROUP
+        path = group / name
+        for part in (path, *path.parents):
+            sync(part)
+            if part == group:
+                break
+        return file_digest(path.read_bytes())
+
+    def finish(self, attributes: dict[str, Any]) -> bytes:
+        """Sync and seal everything. Raises StoreError while shards are missing.
+
+        Returns the bytes of the root's metadata, which are written last: with them the artifact is whole.
+        """
         if missing := list(self.pending()):
             raise StoreError(f"the stage ended with {len(missing)} of its shards unwritten")
-        # In sorted order, so that the bytes do not depend on the order in which options were given.
-        self._group.attrs.put(json.loads(json.dumps(attributes, sort_keys=True)))
+        group = self._folder / GROUP
+        for torn in group.rglob("*.partial"):
+            torn.unlink()  # an unfinished write of a killed run
+        sync_tree(group)
+        here = sorted(path.relative_to(group).as_posix() for path in group.rglob("*") if path.is_file())
+        others = [name for name in here if name != METADATA and name not in self._journal.files]
+        digests = {name: file_digest((group / name).read_bytes()) for name in others}
+        if self._mirror:
+            self._mirror.keep(others)
+        try:
+            root = sealed(attributes, node_digests({**self._journal.files, **digests}))
+        except ValueError as error:
+            raise StoreError(f"the stage described something that JSON cannot hold ({error})") from error
+        (group / METADATA).write_bytes(root)
+        sync_tree(group)
+        return root
 
 
-def _read_journal(path: Path) -> tuple[set[int], list[Failure]]:
-    done: set[int] = set()
-    failures: list[Failure] = []
-    if not path.exists():
-        return done, failures
-    whole = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break  # the kill came in the middle of this line; its shard is written again
-        entry = json.loads(line)
-        done.add(entry["start"])
-        failures.extend(Failure(**failure) for failure in entry["failures"])
-        whole += len(line)
-    os.truncate(path, whole)
-    return done, failures
+def _checked(name: str) -> str:
+    if "c" in name.split("/"):
+        raise StoreError(f"an array cannot be called {name!r}: `c` is the folder of an array's chunks")
+    return name
+
+
+def _chunk_rows(row_bytes: int, shard_rows: int) -> int:
+    """The most rows that come to CHUNK_BYTES, so that chunks fill a shard evenly.
+
+    >>> _chunk_rows(10 * 768 * 2, 512), _chunk_rows(1, 512), _chunk_rows(10**9, 512)
+    (16, 512, 1)
+    """
+    fitting = max(1, CHUNK_BYTES // row_bytes)
+    return max(rows for rows in range(1, min(fitting, shard_rows) + 1) if shard_rows % rows == 0)
+
+
+def _cut(shape: tuple[int, ...], size: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunks, and shards where there is more than one, of an array of `size` bytes that is written at once."""
+    if size <= CHUNK_BYTES or not shape:
+        return tuple(max(side, 1) for side in shape), None  # a chunk has at least one row, an array may have none
+    rows = max(1, shape[0] * CHUNK_BYTES // size)
+    count = -(-shape[0] // rows)
+    rest = shape[1:]
+    return ((rows, *rest), (rows * min(count, FILE_CHUNKS), *rest)) if count > 1 else (shape, None)

@@ -4,14 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.opening import open_artifact
+from avvp_pipe.store.schema import check_shapes, columns, wrong_values
+from avvp_pipe.store.status import Status
 from avvp_pipe.store.store import DEFAULT_STORE, Store
+
+if TYPE_CHECKING:
+    import xarray
 
 YOUTUBE_ID_LENGTH = 11
 
@@ -41,9 +47,7 @@ class Labels:
     artifact: Artifact
 
     def __post_init__(self) -> None:
-        missing = {"audio_hard", "visual_hard", "video_ids", "weak", "lengths"} - set(self.artifact.array_names())
-        if missing:
-            raise StoreError(f"{self.artifact.path} holds no labels: it has no {', '.join(sorted(missing))}")
+        check_shapes(self.artifact, "labels")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,32 +97,43 @@ class Labels:
     @cached_property
     def audio_soft(self) -> NDArray[np.float32]:
         """(N, T, C) in [0, 1]."""
-        return self.artifact.array("audio_soft")
+        return self._checked("audio_soft")
 
     @cached_property
     def visual_soft(self) -> NDArray[np.float32]:
         """(N, T, C) in [0, 1]."""
-        return self.artifact.array("visual_soft")
+        return self._checked("visual_soft")
 
     @cached_property
     def audio_logits(self) -> NDArray[np.float32]:
         """(N, T, C) before thresholds and weak-label filter."""
-        return self.artifact.array("audio_logits")
+        return self._checked("audio_logits")
 
     @cached_property
     def visual_logits(self) -> NDArray[np.float32]:
         """(N, T, C) before thresholds and weak-label filter."""
-        return self.artifact.array("visual_logits")
+        return self._checked("visual_logits")
 
     @cached_property
     def audio_thresholds(self) -> NDArray[np.float32]:
         """(C,) on logits; -inf labels every second of a weak-positive clip."""
-        return self.artifact.array("audio_thresholds")
+        return self._checked("audio_thresholds")
 
     @cached_property
     def visual_thresholds(self) -> NDArray[np.float32]:
         """(C,) on logits; -inf labels every second of a weak-positive clip."""
-        return self.artifact.array("visual_thresholds")
+        return self._checked("visual_thresholds")
+
+    def _checked(self, name: str, row: int | None = None) -> NDArray[Any]:
+        """An array, or one clip's part of it. Raises StoreError where it holds what such an array may not hold."""
+        values = self.artifact.array(name) if row is None else self.artifact.rows(name, row)
+        rows = slice(None) if row is None else row
+        present = np.arange(values.shape[-2]) < np.asarray(self.lengths[rows])[..., None] if values.ndim > 1 else None
+        if present is not None:
+            present &= (self.status[rows] == Status.OK)[..., None]
+        if wrong := wrong_values(values, columns("labels", (name,))[name], present):
+            raise StoreError(f"array {name!r} of {self.artifact.location} {wrong}; such labels are not used")
+        return values
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
@@ -143,6 +158,28 @@ class Labels:
             raise KeyError(f"{video_id!r} fits several clips: {names}; use a whole id")
         raise KeyError(f"no clip {video_id!r} among {len(self.video_ids)}; ids look like {self.video_ids[:1]}")
 
+    def to_xarray(self) -> "xarray.Dataset":
+        """All arrays, read and named: dimensions clip, segment and class, coordinates video_id, split and class.
+
+        Needs xarray: `pip install "avvp-pipe[xarray]"`.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError('xarray is not installed; run: pip install "avvp-pipe[xarray]"') from error
+        axes = {3: ("clip", "segment", "class"), 2: ("clip", "class"), 1: ("clip",)}
+        arrays = {}
+        for name in columns("labels", self.artifact.array_names()):
+            if name not in ("video_ids", "splits"):
+                array = self.artifact.array(name)
+                arrays[name] = (("class",) if name.endswith("_thresholds") else axes[array.ndim], array)
+        coordinates = {
+            "class": list(self.classes),
+            "video_id": ("clip", list(self.video_ids)),
+            "split": ("clip", list(self.splits)),
+        }
+        return xarray.Dataset(arrays, coordinates, attrs={"labels": str(self.artifact.reference)})
+
     def __len__(self) -> int:
         return len(self.video_ids)
 
@@ -158,26 +195,24 @@ class Labels:
         seconds = slice(0, int(self.lengths[row]))
 
         def of_clip(name: str) -> NDArray[Any]:
-            return np.asarray(self.artifact.lazy(name)[row])[seconds]
+            return self.artifact.rows(name, row)[seconds]
 
         return ClipLabels(
             video_id=self.video_ids[row],
             classes=self.classes,
-            weak=self.weak[row],
+            weak=self.artifact.rows("weak", row),
             audio_hard=of_clip("audio_hard"),
             visual_hard=of_clip("visual_hard"),
-            audio_soft=of_clip("audio_soft"),
-            visual_soft=of_clip("visual_soft"),
+            audio_soft=self._checked("audio_soft", row)[seconds],
+            visual_soft=self._checked("visual_soft", row)[seconds],
         )
 
 
 def load_labels(source: str | Path, *, store: str | Path = DEFAULT_STORE) -> Labels:
-    """Open pseudo-labels by reference (`labels/llp-uwav`, `llp-uwav@1a2b`) or by the folder of the artifact.
+    """Open pseudo-labels: a reference (`labels/llp-uwav`, `llp-uwav@1a2b`), an artifact's folder, a released zip.
 
-    A folder is taken as such where it exists and holds a Zarr group; everything else is a reference into `store`.
-    Raises ArtifactNotFoundError or StoreError, saying what there is.
+    store: the folder or `s3://` URL that references are looked up in. Arrays are read when they are used. What comes
+    from strangers is checked: names, sizes, shapes and dtypes before anything is decoded, each piece as it is; every
+    single byte with `avvp-pipe verify`. Raises ArtifactNotFoundError or StoreError, saying what there is.
     """
-    folder = Path(source)
-    if (folder / "zarr.json").is_file():
-        return Labels(Artifact(folder.resolve()))
-    return Labels(Store(store).get(str(source), kind="labels"))
+    return Labels(open_artifact(str(source), Store(store), kind="labels"))

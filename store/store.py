@@ -1,16 +1,14 @@
-"""A store: a folder of artifacts, `STORE/<kind>/<name>/<key>/`, each built out of sight and published whole.
+"""A store: a tree of artifacts, `STORE/<kind>/<name>/<key>/`, each built out of sight and published whole.
 
 Beside the artifacts of a name lie files whose names begin with a dot, which no reader of arrays needs:
-`.request.json` (what was last asked for under this name), `.runs/<key>.json` (when, where and how long each
-was built) and, while a build runs or after it was killed, `.<key>.partial/` and `.<key>.lock`.
+`.request.json` (what was last asked for under this name), `.tags.json`, `.runs/<key>.json` (when, where and how long
+each was built) and, while a build runs or after it was killed, `.<key>.partial/`, `.<key>.lock` and `.<key>.holder`.
 """
 
 import errno
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,10 +18,16 @@ from typing import TYPE_CHECKING, Any
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
 from avvp_pipe.store.identity import Identity
-from avvp_pipe.store.reference import KINDS, Reference, parse_reference
+from avvp_pipe.store.integrity import METADATA
+from avvp_pipe.store.places import WritablePlace, is_url, open_place
+from avvp_pipe.store.places.folder import Folder
+from avvp_pipe.store.reference import KINDS, LATEST, Reference, check_tag, parse_reference
 
 if TYPE_CHECKING:
     from avvp_pipe.store.builder import Builder
+    from avvp_pipe.store.leftovers import Leftover
+    from avvp_pipe.store.places.locks import Holder
+    from avvp_pipe.store.sites import Site
 
 DEFAULT_STORE = "artifacts"
 
@@ -41,46 +45,82 @@ class Request:
 
 
 class Store:
-    """A local folder of artifacts. Making one touches nothing; the folder appears with the first artifact."""
+    """A folder or a bucket of artifacts. Making one touches nothing; it appears with the first artifact."""
 
     def __init__(self, root: Path | str) -> None:
-        """`root`: the folder; it need not exist yet."""
-        self.root = Path(root)
+        """`root`: a folder, which need not exist yet, or a URL such as `s3://bucket/artifacts`."""
+        self.root: Path | str = str(root) if is_url(str(root)) else Path(root)
+        self.place: WritablePlace = open_place(self.root)
 
     def artifacts(self) -> Iterator[Artifact]:
         """Every complete artifact, by kind in the pipeline's order, then by name and age."""
         for kind in KINDS:
-            for folder in sorted(_folders(self.root / kind)):
-                found = [Artifact(path) for path in _folders(folder)]
+            for name in self.place.folders(kind):
+                found = self._named(Reference(kind, name))
                 yield from sorted(found, key=lambda artifact: (self.finished(artifact), artifact.key))
 
+    def _named(self, reference: Reference) -> list[Artifact]:
+        folder = _folder(reference)
+        keys = self.place.folders(folder)
+        return [
+            self._artifact(folder, key) for key in keys if self.place.size(f"{folder}/{key}/{METADATA}") is not None
+        ]
+
+    def _artifact(self, folder: str, key: str) -> Artifact:
+        kind, _, name = folder.partition("/")
+        place = self.place.within(f"{folder}/{key}")
+        reference = Reference(kind, name, key)
+        if isinstance(place, Folder):
+            return Artifact(place, reference)
+        from avvp_pipe.store.places.bucket import cached
+
+        return Artifact(cached(place, mark=place.read(METADATA)), reference)
+
     def finished(self, artifact: Artifact) -> str:
-        """When the artifact was finished, ISO 8601 in UTC."""
-        run = self.run_record(artifact)
-        if "finished" in run:
-            return str(run["finished"])
-        return datetime.fromtimestamp((artifact.path / "zarr.json").stat().st_mtime, UTC).isoformat()
+        """When the artifact was finished, ISO 8601 in UTC; "" where the record of its run was lost."""
+        return str(self.run_record(artifact).get("finished", ""))
 
     def run_record(self, artifact: Artifact) -> Mapping[str, Any]:
         """How the build went: finished, seconds, speed parameters. Empty where the record was lost."""
-        return _read_json(artifact.path.parent / ".runs" / f"{artifact.key}.json")
+        return self._read_json(f"{_folder(artifact.reference)}/.runs/{artifact.key}.json")
 
     def request(self, reference: Reference) -> Request | None:
         """What was last asked for under this kind and name, or None."""
-        record = _read_json(self._folder(reference) / ".request.json")
-        return Request(**record) if record else None
+        record = self._read_json(f"{_folder(reference)}/.request.json")
+        try:
+            return Request(**record) if record else None
+        except TypeError as error:
+            where = f"{self.root}/{_folder(reference)}/.request.json"
+            raise StoreError(f"{where} is not a request ({error}); delete it and run the step again") from error
 
     def requests(self) -> Iterator[tuple[Reference, Request]]:
         """Everything that was asked for, in the pipeline's order of kinds."""
         for kind in KINDS:
-            for file in sorted((self.root / kind).glob("*/.request.json")):
-                reference = Reference(kind, file.parent.name)
+            for name in self.place.folders(kind):
+                reference = Reference(kind, name)
                 if request := self.request(reference):
                     yield reference, request
 
     def ask(self, reference: Reference, request: Request) -> None:
         """Record what is asked for under a name."""
-        _write_json(self._folder(reference) / ".request.json", asdict(request))
+        self._write_json(f"{_folder(reference)}/.request.json", asdict(request))
+
+    def tags(self, reference: Reference) -> dict[str, str]:
+        """Tag -> key, of a kind and name."""
+        return {str(tag): str(key) for tag, key in self._read_json(f"{_folder(reference)}/.tags.json").items()}
+
+    def tag(self, artifact: Artifact, tag: str) -> None:
+        """Let `kind/name@tag` mean this artifact, whatever it meant before. Raises StoreError for unusable tags."""
+        tags = {**self.tags(artifact.reference), check_tag(tag): artifact.key}
+        self._write_json(f"{_folder(artifact.reference)}/.tags.json", tags)
+
+    def untag(self, reference: Reference, tag: str) -> None:
+        """Forget a tag. Raises StoreError where there is none such."""
+        tags = self.tags(reference)
+        if tag not in tags:
+            raise StoreError(f"{reference} has no tag {tag!r}; it has {', '.join(sorted(tags)) or 'none'}")
+        kept = {other: key for other, key in tags.items() if other != tag}
+        self._write_json(f"{_folder(reference)}/.tags.json", kept)
 
     def find(self, reference: Reference) -> Artifact | None:
         """The complete artifact a reference means, or None.
@@ -88,14 +128,16 @@ class Store:
         Without a version: the one last asked for if it is complete, else the one finished last.
         Raises StoreError where the digits of a version fit several keys.
         """
-        found = [Artifact(path) for path in _folders(self._folder(reference))]
-        if reference.version:
-            fitting = [artifact for artifact in found if artifact.key.startswith(reference.version)]
+        found = self._named(reference)
+        version = reference.version
+        if version and version != LATEST:
+            version = self.tags(reference).get(version, version)
+            fitting = [artifact for artifact in found if artifact.key.startswith(version)]
             if len(fitting) > 1:
                 keys = ", ".join(artifact.key for artifact in fitting)
                 raise StoreError(f"{reference} fits several artifacts ({keys}); give more digits")
             return fitting[0] if fitting else None
-        request = self.request(reference)
+        request = None if version else self.request(reference)
         for artifact in found:
             if request and artifact.key == request.key:
                 return artifact
@@ -119,119 +161,134 @@ class Store:
         shard_rows: int,
         provenance: Callable[["Builder"], Mapping[str, Any]],
         run_facts: Mapping[str, Any],
-        waiting: Callable[[], None],
+        waiting: Callable[["Holder | None"], None],
     ) -> Iterator["Builder | None"]:
         """Build `reference`'s artifact of `identity` and publish it when the block ends without an error.
 
         Yields None where another process finished the same artifact while this one waited. `waiting`
-        is called once if somebody else holds the lock; a dead holder's lock is free. `provenance` makes the
-        record from the finished builder. Raises StoreWriteError where the store cannot be written.
+        is called once, with who holds the lock, if somebody else does; a dead holder's lock is free. `provenance`
+        makes the record from the finished builder. Raises StoreWriteError where the store cannot be written.
         """
         from avvp_pipe.store.builder import Builder
 
-        folder = self._folder(reference)
-        final, partial = folder / identity.key, folder / f".{identity.key}.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _lock(folder / f".{identity.key}.lock", waiting):
-                if final.is_dir():
-                    yield None
-                    return
-                started = time.monotonic()
-                builder = Builder(partial, shard_rows=shard_rows)
-                try:
-                    yield builder
-                except BaseException:
-                    if not builder.resumable:
-                        shutil.rmtree(partial, ignore_errors=True)
-                    raise
-                builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})
-                run = {
-                    "finished": datetime.now(UTC).isoformat(),
-                    "seconds": time.monotonic() - started,
-                    **run_facts,
-                }
-                _write_json(folder / ".runs" / f"{identity.key}.json", run)
-                _publish(partial, final)
-        except OSError as error:
-            if self._is_ours(error):
-                raise StoreWriteError(f"cannot write {reference} in the store {self.root}: {error}") from error
-            raise
+        site = self._site(reference, identity.key)
+        with self._written(reference, site), site.lock(waiting):
+            if site.is_built():
+                site.clear()
+                yield None
+                return
+            started = time.monotonic()
+            builder = Builder(site.partial, shard_rows=shard_rows, mirror=site.mirror)
+            try:
+                yield builder
+            except BaseException:
+                if not builder.resumable:
+                    site.clear()
+                raise
+            root = builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})
+            run = {"finished": datetime.now(UTC).isoformat(), "seconds": time.monotonic() - started, **run_facts}
+            self._note_run(Reference(reference.kind, reference.name, identity.key), run)
+            site.publish(root)
 
-    def _is_ours(self, error: OSError) -> bool:
+    def take_in(
+        self, reference: Reference, files: Iterable[tuple[str, bytes]], *, run_facts: Mapping[str, Any]
+    ) -> None:
+        """Publish an artifact that was made elsewhere and found to be sound. `reference` with its key.
+
+        files: (name, bytes), the root's metadata among them. Raises StoreWriteError.
+        """
+        from avvp_pipe.store.journal import GROUP
+
+        site = self._site(reference, reference.version or "")
+        with self._written(reference, site), site.lock(lambda holder: None):
+            if site.is_built():
+                return
+            site.clear()
+            group, root = Folder(site.partial / GROUP), b""
+            for name, data in files:
+                group.write(name, data)
+                root = data if name == METADATA else root
+            if site.mirror:
+                site.mirror.keep([name for name in group.names() if name != METADATA])
+            self._note_run(reference, {"finished": datetime.now(UTC).isoformat(), **run_facts})
+            site.publish(root)
+
+    def _note_run(self, reference: Reference, facts: Mapping[str, Any]) -> None:
+        self._write_json(f"{_folder(reference)}/.runs/{reference.version}.json", facts)
+
+    @contextmanager
+    def _written(self, reference: Reference, site: "Site") -> Iterator[None]:
+        """Say of errors that are about writing this store what they are about."""
+        try:
+            yield
+        except OSError as error:
+            if not self._is_ours(error, site):
+                raise
+            raise StoreWriteError(
+                f"cannot write {reference} in the store {self.root}: {error}; is there space, and may you write "
+                "there? What is done is kept: run the same command again to go on"
+            ) from error
+
+    def _site(self, reference: Reference, key: str) -> "Site":
+        from avvp_pipe.store.sites import BucketSite, FolderSite
+
+        place = self.place.within(_folder(reference))
+        if isinstance(place, Folder):
+            return FolderSite(place.path, key)
+        from avvp_pipe.store.places.bucket import Bucket, building_folder
+
+        assert isinstance(place, Bucket), place
+        return BucketSite(place, key, building_folder(str(self.root)) / _folder(reference))
+
+    def _is_ours(self, error: OSError, site: "Site") -> bool:
         """Whether the error is about writing this store, and not about some file that a stage was reading."""
-        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG):
             return True
-        return error.filename is not None and str(error.filename).startswith(str(self.root))
+        return error.filename is not None and str(error.filename).startswith((str(self.root), str(site.partial.parent)))
 
     def discard(self, artifact: Artifact) -> None:
         """Remove an artifact, first from sight, then from disk."""
-        hidden = artifact.path.parent / f".{artifact.key}.discarded"
-        artifact.path.rename(hidden)
-        shutil.rmtree(hidden)
-
-    def _folder(self, reference: Reference) -> Path:
-        return self.root / reference.kind / reference.name
-
-
-@contextmanager
-def _lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _publish(partial: Path, final: Path) -> None:
-    """Sync every file, drop what is not part of the artifact, and make it visible in one rename."""
-    for hidden in [path for path in partial.iterdir() if path.name.startswith(".")]:
-        shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
-    for path in sorted(partial.rglob("*")):
-        if path.name.endswith(".partial"):
-            path.unlink()  # an unfinished write of a killed run
+        folder = _folder(artifact.reference)
+        if isinstance(self.place, Folder):
+            hidden = f"{folder}/.{artifact.key}.discarded"
+            self.place.remove(hidden)  # of an earlier removal that was interrupted
+            (self.place.path / folder / artifact.key).rename(self.place.path / hidden)
+            self.place.remove(hidden)
         else:
-            _sync(path)
-    partial.rename(final)
-    _sync(final.parent)
+            self.place.remove(f"{folder}/{artifact.key}/{METADATA}")
+            self.place.remove(f"{folder}/{artifact.key}")
+        self.place.remove(f"{folder}/.runs/{artifact.key}.json")
+
+    def leftovers(self) -> "tuple[Leftover, ...]":
+        """What killed builds left and nobody holds."""
+        from avvp_pipe.store.leftovers import find_leftovers
+
+        return find_leftovers(self.place, self.root)
+
+    def clear(self, leftover: "Leftover") -> None:
+        """Remove one of them."""
+        leftover.place.remove(leftover.name)
+
+    def tidy(self, artifact: Artifact) -> None:
+        """Clear the site of a finished artifact, should a kill have come between publishing and clearing."""
+        site = self._site(artifact.reference, artifact.key)
+        if site.partial.exists():
+            with site.lock(lambda holder: None):
+                site.clear()
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            loaded = json.loads(self.place.read(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except ValueError as error:
+            where = f"{self.root}/{name}"
+            raise StoreError(f"{where} is not JSON ({error}); delete it and run the step again") from error
+        return dict(loaded)
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.place.write(name, json.dumps(value, indent=1, sort_keys=True).encode())
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is not JSON ({error}); delete it and run the step again") from error
-    return dict(loaded)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreWriteError(f"cannot write {path}: {error}; is the store writable?") from error
+def _folder(reference: Reference) -> str:
+    return f"{reference.kind}/{reference.name}"

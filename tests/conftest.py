@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from avvp_pipe.cli.main import app
+from avvp_pipe.store import Artifact, Identity, Store, parse_reference
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,12 @@ def real_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is cached of this run apart from what the person at this machine has cached."""
+    os.environ["AVVP_PIPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @dataclass(frozen=True)
@@ -83,3 +91,49 @@ def demo_copy(finished_demo: FinishedDemo, tmp_path: Path) -> FinishedDemo:
     shutil.copytree(finished_demo.store, out / "artifacts")
     (out / "world").symlink_to(finished_demo.out / "world")
     return FinishedDemo(out, finished_demo.document)
+
+
+def build_small(
+    store: Store,
+    reference: str,
+    *,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    inputs: Mapping[str, Artifact] = MappingProxyType({}),
+    arrays: Mapping[str, Any] = MappingProxyType({}),
+    sources: Mapping[str, str] = MappingProxyType({}),
+    software: Mapping[str, str] = MappingProxyType({}),
+    **attributes: Any,
+) -> Artifact:
+    """Build an artifact of a few arrays, made from `inputs`, without running a stage."""
+    place = parse_reference(reference)
+    keys = {role: artifact.key for role, artifact in inputs.items()}
+    identity = Identity(f"make-{place.kind}", 1, dict(params), keys, dict(sources))
+    record = {
+        "stage": identity.stage,
+        "stage_version": 1,
+        "params": dict(params),
+        "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
+        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
+        "sources": dict(sources),
+        "software": dict(software),
+        "failures": [],
+    }
+    with store.build(
+        place,
+        identity,
+        shard_rows=4,
+        provenance=lambda builder: record,
+        run_facts={},
+        waiting=lambda holder: None,
+    ) as builder:
+        assert builder is not None, f"{place}@{identity.key} is there already"
+        builder.describe(**attributes)
+        for name, data in arrays.items():
+            builder.put(name, data)
+    return store.get(f"{place}@{identity.key}")
+
+
+@pytest.fixture(scope="session")
+def make_artifact() -> Callable[..., Artifact]:
+    """`make_artifact(store, "labels/a", inputs={"features": other}, arrays={"x": ...}, params={"k": 1})`."""
+    return build_small

@@ -27,6 +27,7 @@ from avvp_pipe.store import (
     Store,
     StoreError,
     StoreWriteError,
+    artifact_in,
     differences,
     load_labels,
     parse_reference,
@@ -54,7 +55,7 @@ def build(
             "failures": [vars_of(failure) for failure in builder.failures],
         },
         run_facts={},
-        waiting=lambda: None,
+        waiting=lambda holder: None,
     ) as builder:
         if builder is not None:
             fill(builder)
@@ -172,7 +173,7 @@ def test_a_journal_line_that_a_kill_cut_in_two_is_forgotten(tmp_path: Path) -> N
     store = Store(tmp_path)
     with pytest.raises(RuntimeError):
         build(store, partial(write_rows, stop_after=2))
-    journal = tmp_path / "thresholds" / "mine" / f".{IDENTITY.key}.partial" / ".journal.jsonl"
+    journal = tmp_path / "thresholds" / "mine" / f".{IDENTITY.key}.partial" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-5])
     written: list[int] = []
     made = build(store, lambda builder: written.extend(write_rows(builder)))
@@ -190,10 +191,11 @@ def test_objects_are_never_stored(tmp_path: Path) -> None:
         build(Store(tmp_path), lambda builder: builder.put("x", np.array([{}], dtype=object)))
 
 
-def test_unwritten_rows_of_features_read_as_nan(tmp_path: Path) -> None:
-    builder = Builder(tmp_path / "a", shard_rows=4)
-    builder.declare("x", (10, 3), "float32", fill=float("nan"))
-    assert np.isnan(Artifact(tmp_path / "a").array("x")).all()
+def test_a_chunk_that_is_missing_is_an_error_and_never_so_many_fill_values(tmp_path: Path) -> None:
+    folder = build(Store(tmp_path), write_rows).path
+    next(path for path in (folder / "x" / "c").rglob("*") if path.is_file()).unlink()
+    with pytest.raises(StoreError, match=r"array 'x'.*cannot be read.*is missing"):
+        artifact_in(folder).array("x")
 
 
 def _hold(store: Path, ready: Path) -> None:
@@ -245,8 +247,8 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_metadata_that_is_no_json_is_refused_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text("{")
-    with pytest.raises(StoreError, match="no Zarr group"):
-        _ = Artifact(tmp_path).attrs
+    with pytest.raises(StoreError, match="not readable JSON"):
+        _ = artifact_in(tmp_path).attrs
 
 
 CLASSES = ["Bell", "Drum"]

@@ -1,46 +1,8 @@
-"""Why a clip could not be decoded: a closed set of codes, stored as small integers in the `status` array."""
+"""Why a clip could not be decoded."""
 
-from enum import IntEnum
+from avvp_pipe.store.status import Status
 
 __all__ = ["ClipError", "Status"]
-
-
-class Status(IntEnum):
-    """What became of a clip. The numbers are stored; they are never changed, only added to."""
-
-    PENDING = 0
-    """Not looked at yet; never in a published artifact."""
-    OK = 1
-    MISSING_FILE = 2
-    """Nothing there, or nothing that may be read."""
-    EMPTY_FILE = 3
-    NOT_A_VIDEO = 4
-    """No container that can be read: text named .mp4, random bytes, a picture, a folder, a pipe."""
-    NO_VIDEO_STREAM = 5
-    """Sound only; a cover picture does not count as video."""
-    NO_AUDIO_STREAM = 6
-    """Pictures only."""
-    CORRUPT = 7
-    """The container reads, but its pictures or sound cannot be decoded, or the file breaks off."""
-    TOO_LONG = 8
-    """Beyond the limits on duration or size of pictures."""
-    TIMEOUT = 9
-    """Not decoded in the time allowed; the decoding process was killed."""
-    DECODER_DIED = 10
-    """The decoding process crashed, or was killed by somebody else, or ran out of memory."""
-    TOO_SHORT = 11
-    """No frame at all, or clearly shorter than asked."""
-    NON_FINITE = 12
-    """The decoded sound holds NaN or infinite samples."""
-
-    @property
-    def code(self) -> str:
-        """As people read it.
-
-        >>> Status.NO_AUDIO_STREAM.code
-        'no-audio-stream'
-        """
-        return self.name.lower().replace("_", "-")
 
 
 class ClipError(Exception):

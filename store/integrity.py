@@ -1,0 +1,84 @@
+"""Digests: every byte of an artifact is covered by one, and all of them by the artifact's own.
+
+A node is an array or a group. Its digest is sha256 over the sorted lines `<sha256 of file>  <file>` of the files
+that are its own: `zarr.json`, and an array's chunks. The root's attribute `integrity` holds the digests of all nodes
+below it and, as `self`, the sha256 of the root's metadata without that line. The root's `zarr.json` is written in
+one way only, so that any other byte in it shows.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from avvp_pipe.store.identity import canonical_json
+from avvp_pipe.store.metadata import FORMAT
+
+__all__ = ["METADATA", "digest_of", "file_digest", "node_digests", "node_of", "root_bytes", "sealed", "self_digest"]
+
+METADATA = "zarr.json"
+
+
+def file_digest(data: bytes) -> str:
+    """sha256 of a file's bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def node_of(name: str) -> str:
+    """The node that a file belongs to, "" for the root.
+
+    >>> [node_of(name) for name in ("text_audio/uwav/c/0/0", "text_audio/zarr.json", "zarr.json", "status/c")]
+    ['text_audio/uwav', 'text_audio', '', 'status']
+    """
+    folders = name.split("/")
+    if folders[-1] == METADATA:
+        return "/".join(folders[:-1])
+    return "/".join(folders[: folders.index("c")]) if "c" in folders[1:] else "/".join(folders[:-1])
+
+
+def node_digests(files: Mapping[str, str]) -> dict[str, str]:
+    """Node -> digest, from the digests of all files. The root's own metadata stay out."""
+    lines: dict[str, list[str]] = {}
+    for name, digest in files.items():
+        if name != METADATA:
+            lines.setdefault(node_of(name), []).append(f"{digest}  {name}\n")
+    return {node: hashlib.sha256("".join(sorted(those)).encode()).hexdigest() for node, those in sorted(lines.items())}
+
+
+def sealed(attributes: Mapping[str, Any], nodes: Mapping[str, str]) -> bytes:
+    """The root's `zarr.json` of an artifact with these attributes and nodes: deterministic, self-checking.
+
+    Raises ValueError where an attribute is not JSON: NaN, infinity, an object.
+    """
+    integrity = {"algorithm": "sha256", "nodes": dict(nodes), "self": ""}
+    document = {
+        "attributes": {**attributes, "format": FORMAT, "integrity": integrity},
+        "node_type": "group",
+        "zarr_format": 3,
+    }
+    integrity["self"] = self_digest(document)
+    return root_bytes(document)
+
+
+def self_digest(document: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of the root's metadata, its own `self` taken out."""
+    attributes = document["attributes"]
+    integrity = {name: value for name, value in attributes["integrity"].items() if name != "self"}
+    bare = {**document, "attributes": {**attributes, "integrity": integrity}}
+    return hashlib.sha256(canonical_json(bare).encode()).hexdigest()
+
+
+def root_bytes(document: Mapping[str, Any]) -> bytes:
+    """The one way in which the root's metadata are written."""
+    return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def digest_of(attributes: Mapping[str, Any]) -> str:
+    """The digest of a sealed artifact, "" for one without."""
+    integrity = attributes.get("integrity")
+    return str(integrity.get("self", "")) if isinstance(integrity, dict) else ""
+
+
+def lines_of(files: Iterable[tuple[str, str]]) -> str:
+    """Digests of files as `sha256sum -c` reads them."""
+    return "".join(f"{digest}  {name}\n" for name, digest in files)

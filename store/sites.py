@@ -1,0 +1,180 @@
+"""Building sites: where one artifact grows out of sight, who may build it, and how it becomes visible in one step.
+
+In a folder the step is a rename. A bucket knows none: files are put under the artifact's final name as they become
+whole, and the root's `zarr.json` last; without it nobody takes the name for an artifact. The journal is copied
+too, so that another machine can go on (with the shards; a training's checkpoints stay on their machine).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from avvp_pipe.store.integrity import METADATA
+from avvp_pipe.store.journal import GROUP, JOURNAL
+from avvp_pipe.store.places.bucket import Bucket
+from avvp_pipe.store.places.folder import sync
+from avvp_pipe.store.places.locks import Holder, file_lock, lease
+
+if TYPE_CHECKING:
+    from avvp_pipe.store.builder import Mirror
+
+__all__ = ["BucketSite", "FolderSite", "Site", "holder_note", "lock_name", "partial_name"]
+
+Waiting = Callable[[Holder | None], None]
+
+
+def partial_name(key: str) -> str:
+    """The folder in which an artifact grows."""
+    return f".{key}.partial"
+
+
+def lock_name(key: str) -> str:
+    """The lock of whoever builds it."""
+    return f".{key}.lock"
+
+
+def holder_note(folder: Path, key: str) -> Path:
+    """The file that says who holds a file lock."""
+    return folder / f".{key}.holder"
+
+
+class Site(Protocol):
+    """What the store needs of a building site."""
+
+    @property
+    def partial(self) -> Path:
+        """The local folder that the builder writes in."""
+        ...
+
+    @property
+    def mirror(self) -> "Mirror | None":
+        """Where finished files are copied to at once, if anywhere."""
+        ...
+
+    def lock(self, waiting: Waiting) -> AbstractContextManager[None]:
+        """Be the only builder."""
+        ...
+
+    def is_built(self) -> bool:
+        """Whether the artifact is visible."""
+        ...
+
+    def publish(self, root: bytes) -> None:
+        """Make the artifact visible, in one step, and clear the site."""
+        ...
+
+    def clear(self) -> None:
+        """Remove what lies on the site. Only for who holds the lock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSite:
+    """A site beside the artifact, in a store on this machine."""
+
+    folder: Path
+    """kind/name."""
+    key: str
+    mirror: None = None
+
+    @property
+    def partial(self) -> Path:
+        """Hidden, beside where the artifact will be."""
+        return self.folder / partial_name(self.key)
+
+    @contextmanager
+    def lock(self, waiting: Waiting) -> Iterator[None]:
+        """A file lock."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.folder / lock_name(self.key), holder_note(self.folder, self.key), waiting):
+            yield
+
+    def is_built(self) -> bool:
+        """Whether the folder is there with its metadata."""
+        return (self.folder / self.key / METADATA).is_file()
+
+    def publish(self, root: bytes) -> None:
+        """Rename, then sync the folder that now names the artifact."""
+        (self.partial / GROUP).rename(self.folder / self.key)
+        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
+            sync(folder)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the hidden folder."""
+        shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSite:
+    """A site on this machine, for an artifact in a bucket."""
+
+    bucket: Bucket
+    """kind/name."""
+    key: str
+    folder: Path
+    """kind/name in this machine's building folder."""
+
+    @property
+    def partial(self) -> Path:
+        """The local half; the other half is `.KEY.partial/` in the bucket."""
+        return self.folder / partial_name(self.key)
+
+    @property
+    def mirror(self) -> "Mirror":
+        """Itself."""
+        return self
+
+    @contextmanager
+    def lock(self, waiting: Waiting) -> Iterator[None]:
+        """A lock on this machine, and a lease in the bucket against other machines."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            file_lock(self.folder / lock_name(self.key), holder_note(self.folder, self.key), waiting),
+            lease(self.bucket, lock_name(self.key), waiting),
+        ):
+            if not self.is_built():
+                self._take_over()
+            yield
+
+    def _take_over(self) -> None:
+        """Take the bucket's journal for ours: it names what is in the bucket, whoever put it there."""
+        names = [name for name in self.bucket.names(partial_name(self.key)) if name.endswith(".json")]
+        lines = [self.bucket.read(name) for name in names]
+        self.partial.mkdir(parents=True, exist_ok=True)
+        temporary = self.partial / f"{JOURNAL}.tmp"
+        with temporary.open("wb") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.partial / JOURNAL)
+
+    def is_built(self) -> bool:
+        """Whether the object that is written last is there."""
+        return self.bucket.size(f"{self.key}/{METADATA}") is not None
+
+    def keep(self, files: Sequence[str]) -> None:
+        """Put files under the artifact's final name, where nobody looks yet."""
+        for name in files:
+            self.bucket.write(f"{self.key}/{name}", (self.partial / GROUP / name).read_bytes())
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Put one line of the journal."""
+        self.bucket.write(f"{partial_name(self.key)}/{entry['start']:012}.json", json.dumps(entry).encode())
+
+    def publish(self, root: bytes) -> None:
+        """Put the root's metadata: from here on the artifact is there."""
+        self.bucket.write(f"{self.key}/{METADATA}", root)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the journal in the bucket and the folder here; unpublished files go too."""
+        self.bucket.remove(partial_name(self.key))
+        if not self.is_built():
+            self.bucket.remove(self.key)
+        shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())

@@ -1,0 +1,264 @@
+"""The same store on S3: a real server of the protocol on loopback, real kills, nothing half-visible."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avvp_pipe.store import Store, StoreError, StoreWriteError, load_labels
+from avvp_pipe.store.places import cache_folder, locks
+from avvp_pipe.store.places.bucket import Bucket
+from avvp_pipe.store.verify import verify
+from tests.made import IDENTITY, PLACE, made, made_labels, rows
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A moto server in a process of its own; yields its address."""
+    code = (
+        "import logging; logging.getLogger('werkzeug').setLevel(logging.ERROR)\n"
+        "import time; from moto.server import ThreadedMotoServer\n"
+        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start()\n"
+        "print(server.get_host_and_port()[1], flush=True); time.sleep(10**6)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def url(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty bucket with credentials in the environment, and a cache of this test's own."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT": server, "AWS_ALLOW_HTTP": "true", "AVVP_PIPE_CACHE": str(tmp_path / "cache"),
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{time.time_ns()}"
+    urllib.request.urlopen(urllib.request.Request(f"{server}/{bucket}", method="PUT")).close()
+    return f"s3://{bucket}/some/artifacts"
+
+
+def names_in(url: str) -> list[str]:
+    return [name for name in Store(url).place.names()]
+
+
+def without_cache() -> None:
+    """As on another machine."""
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+
+
+def test_an_artifact_in_a_bucket_has_the_same_bytes_as_one_in_a_folder(url: str, tmp_path: Path) -> None:
+    here, there = made(Store(tmp_path), PLACE, IDENTITY, rows), made(Store(url), PLACE, IDENTITY, rows)
+    assert there.location == f"{url}/features/mine/{IDENTITY.key}"
+    assert {name: there.place.read(name) for name in there.place.names()} == {
+        name: here.place.read(name) for name in here.place.names()
+    }
+    np.testing.assert_array_equal(there.array("visual"), here.array("visual"))
+    assert there.digest == here.digest
+    assert [name for name in names_in(url) if "partial" in name or "lock" in name] == []
+
+
+def test_references_tags_and_requests_work_in_a_bucket(url: str) -> None:
+    store = Store(url)
+    first, second = made_labels(store, seed=1), made_labels(store, seed=2)
+    store.tag(first, "paper")
+    assert store.get("labels/mine@paper").key == first.key
+    assert store.get("labels/mine@latest").key == second.key
+    assert [one.key for one in store.artifacts()] == [first.key, second.key]
+    store.discard(first)
+    assert [one.key for one in store.artifacts()] == [second.key]
+    assert not [name for name in names_in(url) if first.key in name and not name.endswith(".tags.json")]
+
+
+def test_labels_load_from_a_bucket_and_are_read_from_it_once(url: str, server: str, monkeypatch: Any) -> None:
+    made_labels(Store(url))
+    labels = load_labels("mine", store=url)
+    assert labels[labels.video_ids[3]].audio_hard.shape == (10, 3)
+    assert labels.audio_soft.shape == (20, 10, 3)
+    read = []
+    whole = Bucket.read
+    monkeypatch.setattr(Bucket, "read", lambda self, name: (read.append(name), whole(self, name))[1])
+    again = load_labels("mine", store=url)
+    np.testing.assert_array_equal(again.audio_soft, labels.audio_soft)
+    assert [name for name in read if "/c/" in name or name.startswith("audio_soft")] == []
+    assert verify(again.artifact, Store(url)).is_sound
+
+
+def test_a_stage_runs_on_a_bucket_through_the_command_line(
+    url: str, finished_demo: Any, avvp: Any, tmp_path: Path
+) -> None:
+    manifest = finished_demo.out / "world" / "target.jsonl"
+    ran = avvp("dataset", "--source", manifest, "--name", "mine", "--store", url, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.document["path"].startswith(url)
+    assert (
+        avvp("dataset", "--source", manifest, "--name", "mine", "--store", url, "--json").document["state"] == "cached"
+    )
+    for command in (("ls",), ("status",), ("verify",), ("show", "dataset/mine"), ("lineage", "dataset/mine")):
+        assert avvp(*command, "--store", url).code == 0, command
+
+
+@contextmanager
+def proxy(server: str, lets_through: Callable[[str], bool]) -> Iterator[str]:
+    """Stands before the server and asks `lets_through` of the path of every object that is put, before it is."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _pass(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.command == "PUT" and not lets_through(self.path):
+                return  # the connection breaks off; the server never hears of it
+            inner = http.client.HTTPConnection(server.removeprefix("http://"))
+            inner.request(self.command, self.path, body, dict(self.headers.items()))
+            answer = inner.getresponse()
+            data = answer.read()
+            inner.close()
+            with suppress(ConnectionError):  # whoever asked may have been killed
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                length = answer.headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(data))
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    between = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=between.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{between.server_address[1]}"
+    between.shutdown()
+    between.server_close()
+
+
+BUILD = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from made import *\n"
+    "made(Store(sys.argv[1]), PLACE, IDENTITY, rows)"
+)
+
+
+@pytest.mark.parametrize("put", ["visual/c/0", "visual/c/2", "partial/000000000016", "status/zarr.json", "/zarr.json"])
+@pytest.mark.parametrize("machine", ["same", "another"])
+def test_a_build_killed_in_the_middle_of_a_put_shows_nothing_and_goes_on(
+    url: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: str, machine: str
+) -> None:
+    whole = made(Store(tmp_path / "whole"), PLACE, IDENTITY, rows)
+    reached, kill_done = threading.Event(), threading.Event()
+
+    def lets_through(path: str) -> bool:
+        if put not in path or (put == "/zarr.json" and not path.endswith(f"{IDENTITY.key}/zarr.json")):
+            return True
+        reached.set()
+        kill_done.wait(60)
+        return False
+
+    with proxy(server, lets_through) as through:
+        environment = {**os.environ, "AWS_ENDPOINT": through}
+        process = subprocess.Popen([sys.executable, "-c", BUILD, url], env=environment)
+        assert reached.wait(60)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert list(Store(url).artifacts()) == []
+        assert Store(url).find(PLACE) is None
+        kill_done.set()
+    if machine == "another":
+        without_cache()
+        monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.0)  # the killed one's lease would be honoured for a while
+    written: list[int] = []
+    made(Store(url), PLACE, IDENTITY, partial(rows, until=written.append))
+    done = {"visual/c/0": 0, "visual/c/2": 2, "partial/000000000016": 2}.get(put, 5)
+    assert written[0:1] == ([8 * done] if done < 5 else [])
+    there = Store(url).get(str(PLACE))
+    assert {name: there.place.read(name) for name in there.place.names()} == {
+        name: whole.place.read(name) for name in whole.place.names()
+    }
+    assert [one.location for one in Store(url).leftovers()] == []
+
+
+def test_a_lease_that_is_renewed_is_honoured_and_one_that_is_not_is_taken_over(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 1.0)
+    bucket = Store(url).place
+    assert isinstance(bucket, Bucket)
+    events: list[str] = []
+
+    def hold(beats: float) -> None:
+        with locks.lease(bucket, ".lock", lambda holder: events.append(f"waiting for {holder}")):
+            events.append("held")
+            time.sleep(beats)
+            events.append("let go")
+
+    first = threading.Thread(target=hold, args=(2.5,))
+    first.start()
+    while "held" not in events:
+        time.sleep(0.01)
+    hold(0)
+    first.join()
+    assert events[0] == "held"
+    assert events[1].startswith(f"waiting for process {os.getpid()} on ")
+    assert events[2:] == ["let go", "held", "let go"]
+    bucket.write(".lock", json.dumps({"host": "elsewhere", "pid": 1, "since": "2026-01-01T00:00:00"}).encode())
+    hold(0)
+    assert events[5:] == ["waiting for process 1 on elsewhere, since 2026-01-01 00:00:00 UTC", "held", "let go"]
+
+
+def test_leftovers_of_a_build_in_a_bucket_are_found_and_cleared(url: str) -> None:
+    def fail(start: int) -> None:
+        if start == 16:
+            raise RuntimeError("stopped")
+
+    store = Store(url)
+    with pytest.raises(RuntimeError, match="stopped"):
+        made(store, PLACE, IDENTITY, partial(rows, until=fail))
+    found = store.leftovers()
+    assert {one.name.rpartition("/")[2] for one in found} == {IDENTITY.key, f".{IDENTITY.key}.partial"}
+    for one in found:
+        store.clear(one)
+    assert names_in(url) == []
+    assert [path for path in cache_folder().rglob("*") if path.is_file()] == []
+
+
+def test_credentials_in_a_url_are_refused_and_never_repeated() -> None:
+    with pytest.raises(StoreError, match="carries credentials") as refused:
+        Store("s3://key:secret@bucket/artifacts")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(StoreError, match="no store can be kept at ftp://"):
+        Store("ftp://host/artifacts")
+
+
+def test_a_bucket_that_is_not_there_or_not_reachable_is_a_clear_error(
+    url: str, avvp: Any, finished_demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = finished_demo.out / "world" / "target.jsonl"
+    with pytest.raises(StoreWriteError, match="there is no such bucket"):
+        made(Store("s3://nobody-has-this/artifacts"), PLACE, IDENTITY, rows)
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
+    ran = avvp("dataset", "--source", manifest, "--name", "mine", "--store", url)
+    assert ran.code == 1
+    assert "check the URL, the network and the credentials" in ran.err

@@ -72,24 +72,36 @@ def run_step(store: Store, step: Step, *, progress: Progress, force: bool = Fals
     store.ask(step.reference, request_of(step, params, identity.key))
     found = store.find(reference)
     if found and force:
-        store.discard(found)
         reasons = ("forced",)
     elif found:
         store.tidy(found)
         return _outcome(found, "cached", (), started)
+    state: Literal["built", "cached"] = "cached"  # where another process builds it while this one waits
     with store.build(
         reference,
         identity,
         shard_rows=stage.shard_rows,
-        provenance=lambda builder: _provenance(identity, inputs, builder),
+        provenance=lambda builder: _provenance(identity, _still_there(store, inputs), builder),
         run_facts={"params": params_outside_key(params), "machine": platform.machine()},
         waiting=lambda holder: progress.note(f"{reference} is being built by {holder or 'another process'}; waiting"),
+        renew=bool(found),
     ) as builder:
         if builder is not None:
             stage.run(inputs, params, builder, progress)
+            state = "built"
     built = store.find(reference)
     assert built is not None, f"{reference} was published and is gone"
-    return _outcome(built, "built", reasons, started)
+    return _outcome(built, state, reasons if state == "built" else (), started)
+
+
+def _still_there(store: Store, inputs: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+    """The inputs, unless one was removed or replaced while it was read: then nothing is published."""
+    for role, artifact in inputs.items():
+        now = store.find(artifact.reference)
+        if now is None or now.digest != artifact.digest:
+            state = "removed" if now is None else "built anew"
+            raise StoreError(f"{role} {artifact.reference} was {state} while it was being read; run the command again")
+    return inputs
 
 
 def identify(stage: Stage, params: Any, keys: Mapping[str, str], sources: Mapping[str, str]) -> Identity:

@@ -3,12 +3,13 @@
     frames (T, S, S, 3) -> visual (T, Dv)      audio (T * rate,) -> T pieces of one second -> audio (T, Da)
     prompts of every prompt set -> text_visual/<set> (C, Dv), text_audio/<set> (C, Da)
 
-All embeddings are L2-normalised float32. Rows of failed clips and segments beyond a clip's length are NaN.
+All embeddings are L2-normalised; float16, if asked for, is rounded after that. Rows of failed clips and segments
+beyond a clip's length are NaN.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class Params:
 
     visual_teacher: str = option("tiny-clip", "Image-text model.")
     audio_teacher: str = option("tiny-clap", "Audio-text model.")
+    stored_as: Literal["float32", "float16"] = option("float32", "Type of the stored embeddings; float16 takes half.")
     batch_size: Annotated[int, Field(ge=1)] = outside_key(256, "Segments embedded at once.")
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
 
@@ -57,14 +59,16 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         visual_log_scale=seer.log_scale,
         audio_log_scale=hearer.log_scale,
     )
-    clips, segments = media.lazy("frame_indices").shape
-    out.declare("visual", (clips, segments, seer.width), "float32", fill=float("nan"))
-    out.declare("audio", (clips, segments, hearer.width), "float32", fill=float("nan"))
+    clips, segments = media.facts("frame_indices").shape
+    out.declare("visual", (clips, segments, seer.width), params.stored_as, fill=float("nan"))
+    out.declare("audio", (clips, segments, hearer.width), params.stored_as, fill=float("nan"))
     out.declare("status", (clips,), "uint8")
     shards = list(out.pending())
     done = -(-clips // STAGE.shard_rows) - len(shards)
     for shard in progress.track(shards, total=len(shards) + done, label="extract", done=done):
-        out.write(shard, _embed_shard(media, shard, seer, hearer, params.batch_size))
+        arrays = _embed_shard(media, shard, seer, hearer, params.batch_size)
+        stored = {name: arrays[name].astype(params.stored_as) for name in ("visual", "audio")}
+        out.write(shard, {**arrays, **stored})
 
 
 def _put_texts(
@@ -79,7 +83,7 @@ def _embed_shard(
     media: "Artifact", shard: slice, seer: VisualTeacher, hearer: AudioTeacher, batch_size: int
 ) -> dict[str, NDArray[Any]]:
     """One shard of features, from as many pieces of media as are held in memory one at a time."""
-    count, segments = shard.stop - shard.start, media.lazy("frame_indices").shape[1]
+    count, segments = shard.stop - shard.start, media.facts("frame_indices").shape[1]
     arrays: dict[str, NDArray[Any]] = {
         "visual": np.full((count, segments, seer.width), np.nan, np.float32),
         "audio": np.full((count, segments, hearer.width), np.nan, np.float32),

@@ -41,7 +41,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     out.put("status", status)
     out.describe(classes=list(dataset.attrs["classes"]), method=params.method, temperature=params.temperature)
     training = np.array(dataset.strings("splits"), dtype=str) == params.floor_split
-    clips = Clips(weak, dataset.array("lengths"), status, training, segments=dataset.lazy("audio").shape[1])
+    clips = Clips(weak, dataset.array("lengths"), status, training, segments=dataset.facts("audio").shape[1])
     logits = method_logits(params.method, features, inputs.get("generator"))
     for modality, values in progress.track(logits._asdict().items(), total=2, label="pseudolabel"):
         thresholds = _thresholds(params.method, modality, inputs.get("thresholds"), weak.shape[1])

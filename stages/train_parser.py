@@ -168,8 +168,8 @@ def _clips(
     on_device = partial(tensor_on, where)
     found = {} if labels is None else {m: labels.array(f"{m}_{params.targets}") for m in ("audio", "visual")}
     return Clips(
-        audio=on_device(features.array("audio")),
-        visual=on_device(features.array("visual")),
+        audio=on_device(features.array("audio").astype(np.float32)),
+        visual=on_device(features.array("visual").astype(np.float32)),
         weak=on_device(dataset.array("weak")),
         lengths=on_device(dataset.array("lengths").astype(np.int64)),
         targets={modality: on_device(array.astype(np.float32)) for modality, array in found.items()},
@@ -186,7 +186,7 @@ def _balance(
 
     if labels is None or params.reweight == "none":
         return {}
-    segments = dataset.lazy("audio").shape[1]
+    segments = dataset.facts("audio").shape[1]
     valid = torch.from_numpy(np.arange(segments) < dataset.array("lengths")[train][:, None])
     return {
         modality: class_balance(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.integrity import METADATA, digest_of, node_of
 from avvp_pipe.store.metadata import ArrayFacts, check_array, check_format, check_root, parse_json
@@ -71,8 +71,8 @@ class Artifact:
         try:
             return self.place.read(METADATA)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(
-                f"{self.location} is not an artifact: no Zarr group is readable there ({error})"
+            raise ArtifactNotFoundError(
+                f"{self.location} is not an artifact, or was removed: no Zarr group is readable there ({error})"
             ) from error
 
     @cached_property
@@ -118,6 +118,8 @@ class Artifact:
         try:
             document = parse_json(self.place.read(where), f"{self.location}/{where}")
         except (FileNotFoundError, NotADirectoryError):
+            if name in self._nodes:
+                raise self._gone(where) from None
             names = ", ".join(self.array_names())
             raise StoreError(f"{self.reference} has no array {name!r}; it has {names}") from None
         return check_array(document, f"{self.location}/{where}")
@@ -129,6 +131,8 @@ class Artifact:
         self.facts(name)
         try:
             return open_array(self.place, name)
+        except FileNotFoundError:
+            raise self._gone(name) from None
         except Exception as error:
             raise StoreError(f"array {name!r} of {self.location} cannot be opened: {error}") from error
 
@@ -137,6 +141,8 @@ class Artifact:
         array = self.lazy(name)
         try:
             return np.asarray(array[rows])
+        except ArtifactNotFoundError:
+            raise
         except Exception as error:  # whatever zarr and its codecs make of damaged bytes
             raise StoreError(
                 f"array {name!r} of {self.location} cannot be read: {type(error).__name__}: {error}; "
@@ -155,13 +161,30 @@ class Artifact:
 
     def array_names(self) -> tuple[str, ...]:
         """Names of all arrays, those of subgroups as `group/name`, sorted."""
-        nodes = [node_of(name) for name in self.place.names() if name.endswith(f"/{METADATA}")]
+        walked = (node_of(name) for name in self.place.names() if name.endswith(f"/{METADATA}"))
+        nodes = self._nodes or tuple(walked)
         arrays = [node for node in nodes if node and self._node_type(node) == "array"]
         return tuple(sorted(arrays))
 
     def _node_type(self, node: str) -> object:
         where = f"{node}/{METADATA}"
-        return parse_json(self.place.read(where), f"{self.location}/{where}").get("node_type")
+        try:
+            return parse_json(self.place.read(where), f"{self.location}/{where}").get("node_type")
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._gone(where) from None
+
+    @property
+    def _nodes(self) -> tuple[str, ...]:
+        """The arrays and groups that it says it has."""
+        integrity = self.attrs.get("integrity")
+        nodes = integrity.get("nodes") if isinstance(integrity, dict) else None
+        return tuple(nodes) if isinstance(nodes, dict) else ()
+
+    def _gone(self, what: str) -> ArtifactNotFoundError:
+        return ArtifactNotFoundError(
+            f"{what} of {self.location} is gone: the artifact was removed while it was being read, or it is damaged; "
+            "open it again"
+        )
 
     def size_bytes(self) -> int:
         """Bytes of all its files."""

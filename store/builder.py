@@ -7,6 +7,8 @@ writer, synced, and only then noted in the journal; what the journal does not na
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,10 +66,13 @@ class Builder:
         self._declared: list[str] = []
         self._attributes: dict[str, Any] = {}
         self._journal = Journal(partial)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._unsettled: Future[None] | None = None
 
     @property
     def failures(self) -> tuple[Failure, ...]:
         """Failures noted so far, those of an earlier, killed run included, in the order of the clips."""
+        self._settle()
         return tuple(Failure(**failure) for failure in self._journal.failures)
 
     @property
@@ -78,6 +83,8 @@ class Builder:
     @property
     def resumable(self) -> bool:
         """Whether a later run could go on from here: a shard is done, or a checkpoint lies in the scratch folder."""
+        with suppress(OSError, StoreError):  # asked when something went wrong already, which is what will be told
+            self._settle()
         scratch = self._folder / SCRATCH
         return bool(self._journal.done) or (scratch.is_dir() and any(scratch.iterdir()))
 
@@ -143,19 +150,20 @@ class Builder:
 
     def pending(self) -> Iterator[slice]:
         """Row ranges of the shards that are still to be written, in order."""
+        self._settle()
         for start in range(0, self._rows, self._shard_rows):
             if start not in self._journal.done:
                 yield slice(start, min(start + self._shard_rows, self._rows))
 
     def write(self, rows: slice, arrays: Mapping[str, NDArray[Any]], *, failures: Sequence[Failure] = ()) -> None:
-        """Write one shard of every declared array and note it as done."""
+        """Write one shard of every declared array. It is synced and noted as done while the next one is made."""
         if sorted(arrays) != sorted(self._declared):
             raise StoreError(f"a shard needs {sorted(self._declared)}, but {sorted(arrays)} were given")
         if strange := {failure.code for failure in failures} - CODES:
             raise StoreError(
                 f"unknown codes of failure {', '.join(sorted(strange))}; there are {', '.join(sorted(CODES))}"
             )
-        files: dict[str, str] = {}
+        files: list[str] = []
         for name, data in arrays.items():
             with zarr.config.set({"array.write_empty_chunks": True}):  # what is not stored cannot be verified
                 target = self._group[name]
@@ -165,13 +173,25 @@ class Builder:
             ):
                 raise StoreError(f"rows {rows.start}:{rows.stop} of {name!r} cannot take data of shape {data.shape}")
             target[rows] = data
-            file = "/".join((name, "c", str(rows.start // self._shard_rows), *("0" for _ in target.shape[1:])))
-            files[file] = self._synced(file)
+            files.append("/".join((name, "c", str(rows.start // self._shard_rows), *("0" for _ in target.shape[1:]))))
+        self._settle()
+        told = [asdict(failure) for failure in failures]
+        self._unsettled = self._thread.submit(self._note_shard, rows.start, files, told)
+
+    def _note_shard(self, start: int, files: list[str], failures: list[dict[str, str]]) -> None:
+        """Have the disk, and the mirror, hold the files of a shard; then, and only then, note it in the journal."""
+        digests = {name: self._synced(name) for name in files}
         if self._mirror:
-            self._mirror.keep(list(files))
-        entry = self._journal.note(rows.start, files, [asdict(failure) for failure in failures])
+            self._mirror.keep(files)
+        entry = self._journal.note(start, digests, failures)
         if self._mirror:
             self._mirror.note(entry)
+
+    def _settle(self) -> None:
+        """Wait until the last shard is noted; raises what went wrong in doing so."""
+        unsettled, self._unsettled = self._unsettled, None
+        if unsettled is not None:
+            unsettled.result()
 
     def _synced(self, name: str) -> str:
         """Have the disk hold a file and the folders that lead to it; its digest."""
@@ -188,7 +208,9 @@ class Builder:
 
         Returns the bytes of the root's metadata, which are written last: with them the artifact is whole.
         """
-        if missing := list(self.pending()):
+        missing = list(self.pending())
+        self._thread.shutdown()
+        if missing:
             raise StoreError(f"the stage ended with {len(missing)} of its shards unwritten")
         group = self._folder / GROUP
         for torn in group.rglob("*.partial"):

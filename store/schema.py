@@ -32,7 +32,7 @@ class Column:
     axes: str
     dtypes: tuple[str, ...]
     values: Values = "any"
-    """finite: everywhere; unit: in [0, 1]; present: finite in segments of clips that did not fail; threshold: not NaN."""
+    """unit: in [0, 1]; present: finite in the segments of clips that did not fail; threshold: not NaN."""
     required: bool = True
 
 

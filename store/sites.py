@@ -68,6 +68,10 @@ class Site(Protocol):
         """Make the artifact visible, in one step, and clear the site."""
         ...
 
+    def make_way(self) -> None:
+        """Prepare for another artifact in place of the one that is visible."""
+        ...
+
     def clear(self) -> None:
         """Remove what lies on the site. Only for who holds the lock."""
         ...
@@ -98,9 +102,17 @@ class FolderSite:
         """Whether the folder is there with its metadata."""
         return (self.folder / self.key / METADATA).is_file()
 
+    def make_way(self) -> None:
+        """Nothing to do: the older artifact stays until the new one takes its place."""
+
     def publish(self, root: bytes) -> None:
-        """Rename, then sync the folder that now names the artifact."""
+        """Rename, then sync the folder that now names the artifact; an older one goes first."""
+        older = self.folder / f".{self.key}.discarded"
+        shutil.rmtree(older, ignore_errors=not older.exists())
+        if (self.folder / self.key).exists():
+            (self.folder / self.key).rename(older)
         (self.partial / GROUP).rename(self.folder / self.key)
+        shutil.rmtree(older, ignore_errors=not older.exists())
         for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
             sync(folder)
         self.clear()
@@ -166,6 +178,10 @@ class BucketSite:
     def note(self, entry: Mapping[str, Any]) -> None:
         """Put one line of the journal."""
         self.bucket.write(f"{partial_name(self.key)}/{entry['start']:012}.json", json.dumps(entry).encode())
+
+    def make_way(self) -> None:
+        """Take the artifact out of sight: its files will be written over one by one."""
+        self.bucket.remove(f"{self.key}/{METADATA}")
 
     def publish(self, root: bytes) -> None:
         """Put the root's metadata: from here on the artifact is there."""

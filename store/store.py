@@ -162,18 +162,22 @@ class Store:
         provenance: Callable[["Builder"], Mapping[str, Any]],
         run_facts: Mapping[str, Any],
         waiting: Callable[["Holder | None"], None],
+        renew: bool = False,
     ) -> Iterator["Builder | None"]:
         """Build `reference`'s artifact of `identity` and publish it when the block ends without an error.
 
         Yields None where another process finished the same artifact while this one waited. `waiting`
         is called once, with who holds the lock, if somebody else does; a dead holder's lock is free. `provenance`
-        makes the record from the finished builder. Raises StoreWriteError where the store cannot be written.
+        makes the record from the finished builder. `renew`: build anew what is there already; in a folder the older
+        one stays until it is replaced. Raises StoreWriteError where the store cannot be written.
         """
         from avvp_pipe.store.builder import Builder
 
         site = self._site(reference, identity.key)
         with self._written(reference, site), site.lock(waiting):
-            if site.is_built():
+            if renew:
+                site.make_way()
+            elif site.is_built():
                 site.clear()
                 yield None
                 return

@@ -64,6 +64,10 @@ def made_labels(store: Store, *, clips: int = 20, name: str = "mine", seed: int 
 def rows(builder: Builder, *, until: Callable[[int], None] = lambda start: None) -> None:
     """Forty clips in five shards; `until` is told before each."""
     builder.put("video_ids", [f"clip{row}" for row in range(40)])
+    builder.put("splits", ["train"] * 40)
+    builder.put("weak", np.ones((40, 3), bool))
+    builder.put("lengths", np.full(40, 10, np.int32))
+    builder.describe(classes=CLASSES)
     builder.declare("visual", (40, 10, 16), "float32", fill=float("nan"))
     builder.declare("status", (40,), "uint8")
     for shard in builder.pending():

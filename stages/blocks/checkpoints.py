@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
@@ -26,8 +27,10 @@ def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
     state holds tensors, numbers, strings and containers of them, "settings" among them.
     """
     part = file.with_name(file.name + ".part")
+    written = io.BytesIO()  # torch's own writer hides what the disk says: a full one would be a RuntimeError
+    torch.save({"format": _FORMAT, **state}, written)
     with part.open("wb") as stream:
-        torch.save({"format": _FORMAT, **state}, stream)
+        stream.write(written.getbuffer())
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(file)

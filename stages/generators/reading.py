@@ -19,12 +19,18 @@ def segment_features(features: "Artifact", *, prompts: str, rows: slice = slice(
     if f"text_visual/{prompts}" not in features:
         known = [name.removeprefix("text_visual/") for name in features.array_names() if name.startswith("text_vi")]
         raise StoreError(f"{features.reference} has no prompt set {prompts!r}; it has {', '.join(known)}")
+    if "audio_log_scale" not in features.attrs:
+        raise StoreError(
+            f"{features.reference} does not say how its teachers scale similarities "
+            f"({features.attrs.get('origin', 'origin unknown')}); "
+            "logits need features that were extracted here, or imported in the layout `uwav`"
+        )
     return SegmentFeatures(
-        audio=np.asarray(features.lazy("audio")[rows], dtype=np.float32),
-        visual=np.asarray(features.lazy("visual")[rows], dtype=np.float32),
-        text_audio=features.array(f"text_audio/{prompts}"),
-        text_visual=features.array(f"text_visual/{prompts}"),
+        audio=features.rows("audio", rows).astype(np.float32),
+        visual=features.rows("visual", rows).astype(np.float32),
+        text_audio=features.array(f"text_audio/{prompts}").astype(np.float32),
+        text_visual=features.array(f"text_visual/{prompts}").astype(np.float32),
         audio_log_scale=float(features.attrs["audio_log_scale"]),
         visual_log_scale=float(features.attrs["visual_log_scale"]),
-        lengths=np.asarray(features.lazy("lengths")[rows]),
+        lengths=features.rows("lengths", rows),
     )

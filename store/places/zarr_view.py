@@ -12,7 +12,7 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.registry import register_codec
 
-from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.places import Place
 
 __all__ = ["open_array"]
@@ -50,7 +50,8 @@ class PlaceStore(Store):
             data = await asyncio.to_thread(self._read, key, byte_range)
         except FileNotFoundError:
             if "c" in key.split("/"):
-                raise StoreError(f"{self._place.location}/{key} is missing") from None
+                where = f"{self._place.location}/{key}"
+                raise ArtifactNotFoundError(f"{where} is missing: the artifact was removed, or it is damaged") from None
             return None
         return prototype.buffer.from_bytes(data)
 

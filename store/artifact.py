@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.integrity import METADATA, digest_of, node_of
-from avvp_pipe.store.metadata import ArrayFacts, check_array, check_format, check_root, parse_json
+from avvp_pipe.store.metadata import METADATA_LIMIT_BYTES, ArrayFacts, check_array, check_format, check_root, parse_json
 from avvp_pipe.store.places import Place
 from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import Reference
@@ -69,7 +69,7 @@ class Artifact:
     def metadata(self) -> bytes:
         """The bytes of the root's metadata."""
         try:
-            return self.place.read(METADATA)
+            return self._bounded(METADATA)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ArtifactNotFoundError(
                 f"{self.location} is not an artifact, or was removed: no Zarr group is readable there ({error})"
@@ -116,7 +116,7 @@ class Artifact:
         """Shape, dtype and chunks of the array `name`. Raises StoreError where there is none that may be read."""
         where = f"{name}/{METADATA}"
         try:
-            document = parse_json(self.place.read(where), f"{self.location}/{where}")
+            document = self._document(where)
         except (FileNotFoundError, NotADirectoryError):
             if name in self._nodes:
                 raise self._gone(where) from None
@@ -169,9 +169,20 @@ class Artifact:
     def _node_type(self, node: str) -> object:
         where = f"{node}/{METADATA}"
         try:
-            return parse_json(self.place.read(where), f"{self.location}/{where}").get("node_type")
+            return self._document(where).get("node_type")
         except (FileNotFoundError, NotADirectoryError):
             raise self._gone(where) from None
+
+    def _document(self, name: str) -> dict[str, Any]:
+        return parse_json(self._bounded(name), f"{self.location}/{name}")
+
+    def _bounded(self, name: str) -> bytes:
+        """The bytes of a file of metadata, not read where there are too many."""
+        size = self.place.size(name) or 0
+        if size > METADATA_LIMIT_BYTES:
+            where = f"{self.location}/{name}"
+            raise StoreError(f"{where} is larger than {METADATA_LIMIT_BYTES} bytes; it is not ours to read")
+        return self.place.read(name)
 
     @property
     def _nodes(self) -> tuple[str, ...]:

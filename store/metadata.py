@@ -48,8 +48,6 @@ class ArrayFacts:
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object out of the bytes of a metadata file. Raises StoreError."""
-    if len(data) > METADATA_LIMIT_BYTES:
-        raise StoreError(f"{where} is larger than {METADATA_LIMIT_BYTES} bytes; it is not ours to read")
     try:
         document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, root_bytes, self_digest
 from avvp_pipe.store.metadata import parse_json
+from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import parse_reference
 from avvp_pipe.store.schema import check_shapes, columns, wrong_values
 from avvp_pipe.store.status import CODES, Status
@@ -59,6 +60,7 @@ def verify(artifact: Artifact, store: "Store | None" = None) -> Verdict:
     names = list(artifact.place.names())
     findings = (
         *_root(artifact),
+        *_links(artifact, names),
         *_files(artifact, names),
         *_arrays(artifact),
         *_provenance(artifact, store),
@@ -100,7 +102,13 @@ def _files(artifact: Artifact, names: list[str]) -> Iterator[Finding]:
     nodes = integrity.get("nodes") if isinstance(integrity, dict) else None
     if not isinstance(nodes, dict):
         return
-    found = node_digests({name: file_digest(artifact.place.read(name)) for name in names if name != METADATA})
+    digests = {}
+    for name in names:
+        try:
+            digests[name] = file_digest(artifact.place.read(name))
+        except (OSError, StoreError) as error:
+            yield Finding(name, f"cannot be read: {error}")
+    found = node_digests(digests)
     for node in sorted({*nodes, *found}):
         if node not in found:
             yield Finding(node, "is missing: the artifact was written with it")
@@ -110,6 +118,14 @@ def _files(artifact: Artifact, names: list[str]) -> Iterator[Finding]:
             )
         elif found[node] != nodes[node]:
             yield Finding(node, f"was changed after it was written: {_damage(artifact, node)}")
+
+
+def _links(artifact: Artifact, names: list[str]) -> Iterator[Finding]:
+    """An artifact's own folder holds plain files only; a link could lead anywhere, and change."""
+    if isinstance(artifact.place, Folder):
+        for name in names:
+            if (artifact.place.path / name).is_symlink():
+                yield Finding(name, "is a symbolic link, where an artifact holds plain files only")
 
 
 def _damage(artifact: Artifact, node: str) -> str:

@@ -1,6 +1,7 @@
 """Released labels: packed once, read anywhere, and not to be fooled."""
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -325,6 +326,33 @@ def test_soft_labels_that_are_no_probabilities_are_refused(tmp_path: Path, value
     with pytest.raises(StoreError, match=fault):
         _ = labels[labels.video_ids[3]]
     assert labels[labels.video_ids[4]].audio_soft is not None
+
+
+def test_what_is_no_plain_file_in_a_folder_of_labels_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    folder = made_labels(Store(tmp_path)).path
+    metadata, chunk = (
+        folder / "weak" / METADATA,
+        next(path for path in (folder / "weak" / "c").rglob("*") if path.is_file()),
+    )
+    kept = metadata.read_bytes()
+    metadata.unlink()
+    os.mkfifo(metadata)
+    with pytest.raises(StoreError, match="no plain file"):
+        load_labels(folder)
+    assert not verify(artifact_in(folder)).is_sound
+    metadata.unlink()
+    with metadata.open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(StoreError, match="larger than 67108864 bytes"):
+        load_labels(folder)
+    metadata.unlink()
+    metadata.write_bytes(kept)
+    elsewhere = tmp_path / "chunk"
+    chunk.rename(elsewhere)
+    chunk.symlink_to(elsewhere)
+    assert [one.message for one in verify(artifact_in(folder)).findings] == [
+        "is a symbolic link, where an artifact holds plain files only"
+    ]
 
 
 def mutations() -> st.SearchStrategy[Callable[[Any], Any]]:

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from avvp_pipe.store.errors import StoreWriteError
+from avvp_pipe.store.errors import StoreError, StoreWriteError
 
 __all__ = ["Folder", "sync", "sync_tree"]
 
@@ -24,12 +26,13 @@ class Folder:
         return str(self.path)
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file."""
-        return (self.path / name).read_bytes()
+        """All bytes of a file. Raises StoreError for what is no file: a pipe would block."""
+        with _opened(self.path / name) as file:
+            return file.read()
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes start to stop."""
-        with (self.path / name).open("rb") as file:
+        with _opened(self.path / name) as file:
             file.seek(start)
             return file.read(stop - start)
 
@@ -86,6 +89,14 @@ class Folder:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> BinaryIO:
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StoreError(f"{path} is no plain file; an artifact holds nothing else")
+    return file
 
 
 def _clear_abandoned(target: Path) -> None:

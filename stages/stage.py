@@ -44,14 +44,24 @@ class Silent:
         """Say nothing."""
 
 
+CHECKPOINT = "checkpoint.pt"
+"""What trainings call the file that they go on from, in the builder's scratch folder."""
+
+
 @contextmanager
-def epochs(progress: Progress, label: str, total: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Show training: yields a function to be called with each epoch's record, whose `epoch` counts from 1."""
+def epochs(
+    progress: Progress, label: str, total: int, *, saved: Callable[[], None]
+) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Show training: yields a function to be called with each epoch's record, whose `epoch` counts from 1.
+
+    saved: called after each epoch, when its checkpoint is written.
+    """
     shown = progress.track(range(total + 1), total=total, label=label)
     reached = next(shown, total)
 
     def tick(record: Mapping[str, float]) -> None:
         nonlocal reached
+        saved()
         while reached < record["epoch"]:
             reached = next(shown, total)
 

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from avvp_pipe.stages.rows import OK, SEPARATE, check_same_clips, put_clips, rows_of
-from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, epochs, option, outside_key
+from avvp_pipe.stages.stage import (
+    CHECKPOINT,
+    Inputs,
+    ParameterError,
+    Progress,
+    Reads,
+    Stage,
+    epochs,
+    option,
+    outside_key,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -96,7 +106,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     with seeded(params.seed, 0):
         model = Han(network).to(where)
     balance = _balance(labels, dataset, train, params)
-    with epochs(progress, "train-parser", params.epochs) as tick:
+    with epochs(progress, "train-parser", params.epochs, saved=lambda: out.saved(CHECKPOINT)) as tick:
         fitted = fit(
             model,
             lambda rows: _objective(model, clips, train[rows.numpy()], balance, params),
@@ -107,7 +117,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
             seed=params.seed,
             validate=partial(validate, model) if validate else None,
             select=SELECT if validate else None,
-            checkpoint=out.scratch / "checkpoint.pt",
+            checkpoint=out.scratch / CHECKPOINT,
             progress=tick,
         )
     put_clips(out, dataset)

@@ -20,11 +20,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, sealed
-from avvp_pipe.store.journal import GROUP, Journal
+from avvp_pipe.store.journal import GROUP, SCRATCH, Journal
 from avvp_pipe.store.places.folder import sync, sync_tree
 from avvp_pipe.store.status import CODES
 
-SCRATCH = "scratch"
 CHUNK_BYTES = 2**18
 """Arrays are cut along their first axis into chunks of about this size: what reading one clip costs."""
 FILE_CHUNKS = 128
@@ -50,6 +49,10 @@ class Mirror(Protocol):
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Copy a line of the journal; the files that it names were kept before."""
+        ...
+
+    def save(self, name: str) -> None:
+        """Copy a file of the scratch folder."""
         ...
 
 
@@ -94,6 +97,11 @@ class Builder:
         folder = self._folder / SCRATCH
         folder.mkdir(exist_ok=True)
         return folder
+
+    def saved(self, name: str) -> None:
+        """Say that a file in the scratch folder is whole, so that a run on another machine may go on from it too."""
+        if self._mirror:
+            self._mirror.save(name)
 
     def describe(self, **attributes: Any) -> None:
         """Add JSON-able attributes to the artifact."""

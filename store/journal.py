@@ -9,6 +9,7 @@ from typing import Any
 from avvp_pipe.store.errors import StoreError
 
 JOURNAL = "journal.jsonl"
+SCRATCH = "scratch"
 GROUP = "artifact"
 """The folder beside the journal in which the Zarr group grows."""
 

@@ -2,7 +2,7 @@
 
 In a folder the step is a rename. A bucket knows none: files are put under the artifact's final name as they become
 whole, and the root's `zarr.json` last; without it nobody takes the name for an artifact. The journal is copied
-too, so that another machine can go on (with the shards; a training's checkpoints stay on their machine).
+too, and so are checkpoints, so that another machine can go on.
 """
 
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from avvp_pipe.store.integrity import METADATA
-from avvp_pipe.store.journal import GROUP, JOURNAL
+from avvp_pipe.store.journal import GROUP, JOURNAL, SCRATCH
 from avvp_pipe.store.places.bucket import Bucket
-from avvp_pipe.store.places.folder import sync
+from avvp_pipe.store.places.folder import Folder, sync
 from avvp_pipe.store.places.locks import Holder, file_lock, lease
 
 if TYPE_CHECKING:
@@ -155,10 +155,14 @@ class BucketSite:
             yield
 
     def _take_over(self) -> None:
-        """Take the bucket's journal for ours: it names what is in the bucket, whoever put it there."""
-        names = [name for name in self.bucket.names(partial_name(self.key)) if name.endswith(".json")]
-        lines = [self.bucket.read(name) for name in names]
+        """Take the bucket's journal and checkpoints for ours: they are as new as any, whoever put them there."""
+        hidden = partial_name(self.key)
+        names = list(self.bucket.names(hidden))
+        lines = [self.bucket.read(name) for name in names if "/" not in name.removeprefix(f"{hidden}/")]
         self.partial.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if name.startswith(f"{hidden}/{SCRATCH}/"):
+                Folder(self.folder).write(name, self.bucket.read(name))
         temporary = self.partial / f"{JOURNAL}.tmp"
         with temporary.open("wb") as file:
             file.write(b"".join(line + b"\n" for line in lines))
@@ -174,6 +178,10 @@ class BucketSite:
         """Put files under the artifact's final name, where nobody looks yet."""
         for name in files:
             self.bucket.write(f"{self.key}/{name}", (self.partial / GROUP / name).read_bytes())
+
+    def save(self, name: str) -> None:
+        """Put a file of the scratch folder, in place of an older one."""
+        self.bucket.write(f"{partial_name(self.key)}/{SCRATCH}/{name}", (self.partial / SCRATCH / name).read_bytes())
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Put one line of the journal."""

@@ -268,3 +268,34 @@ def test_a_bucket_that_is_not_there_or_not_reachable_is_a_clear_error(
     ran = avvp("dataset", "--source", manifest, "--name", "mine", "--store", url)
     assert ran.code == 1
     assert "check the URL, the network and the credentials" in ran.err
+
+
+def test_a_training_goes_on_from_its_checkpoint_on_another_machine(
+    url: str, demo_copy: Any, avvp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avvp_pipe.stages.blocks import training
+
+    place = Store(url).place
+    for name in Store(demo_copy.store).place.names():
+        if name.startswith(("dataset/pretrain/", "features/pretrain/")):
+            place.write(name, Store(demo_copy.store).place.read(name))
+    small = ("--width", "32", "--heads", "4", "--ffn", "32", "--layers", "1", "--epochs", "6", "--name", "mine")
+    command = ("pretrain", "--dataset", "pretrain", "--features", "pretrain", *small)
+    assert avvp(*command, "--store", demo_copy.store).code == 0
+    save, trained, dies = training._save, [0], [True]
+
+    def counted(*arguments: Any) -> None:
+        trained[0] += 1
+        if dies[0] and trained[0] == 4:
+            raise KeyboardInterrupt
+        save(*arguments)
+
+    monkeypatch.setattr(training, "_save", counted)
+    assert avvp(*command, "--store", url).code == 130
+    without_cache()
+    trained[0], dies[0] = 0, False
+    ran = avvp(*command, "--store", url)
+    assert ran.code == 0, ran.err
+    assert trained[0] == 3, "three of the six epochs were done before"
+    here, there = (Store(root).get("generator/mine") for root in (demo_copy.store, url))
+    assert there.digest == here.digest

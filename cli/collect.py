@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from avvp_pipe.cli.console import Console
+from avvp_pipe.cli.console import Console, say
 from avvp_pipe.cli.show import human_bytes
 from avvp_pipe.store import Store, StoreError
 from avvp_pipe.store.gc import Plan, Scope, plan_removal, remove
@@ -25,17 +25,19 @@ def collect(store: Store, scope: Scope, *, leftovers: bool, dry_run: bool, conso
         "kept": [{"artifact": str(one), "why": why} for one, why in plan.keep.items()],
         "bytes": freed,
     }
-    console.result(document, lambda: _print_collected(document))
+    # Why the rest stays is for who asks before; it is in the JSON always.
+    explained = dry_run and scope.superseded
+    console.result(document, lambda: _print_collected(document, explained=explained))
 
 
-def _print_collected(document: dict[str, Any]) -> None:
+def _print_collected(document: dict[str, Any], *, explained: bool) -> None:
     verb = "would remove" if document["dry_run"] else "removed"
     for one in (*document["leftovers"], *document["removed"]):
-        print(f"{verb} {one.get('artifact') or one['location']}: {one['why']}, {human_bytes(one['bytes'])}")
-    for one in document["kept"]:
-        print(f"{'would keep' if document['dry_run'] else 'kept'} {one['artifact']}: {one['why']}")
+        say(f"{verb} {one.get('artifact') or one['location']}: {one['why']}, {human_bytes(one['bytes'])}")
+    for one in document["kept"] if explained else ():
+        say(f"would keep {one['artifact']}: {one['why']}")
     count = len(document["leftovers"]) + len(document["removed"])
-    print(f"{verb} {count} of them, {human_bytes(document['bytes'])}" if count else "nothing to remove")
+    say(f"{verb} {count} of them, {human_bytes(document['bytes'])}" if count else "nothing to remove")
 
 
 def print_scopes(store: Store, console: Console) -> None:
@@ -57,7 +59,7 @@ def print_scopes(store: Store, console: Console) -> None:
     def shown() -> None:
         for one in scopes:
             size = human_bytes(int(str(one["bytes"])))
-            print(f"{one['scope']!s:14}{one['count']!s:>6}  {size:>10}" + (f"  {one['note']}" if one["note"] else ""))
+            say(f"{one['scope']!s:14}{one['count']!s:>6}  {size:>10}" + (f"  {one['note']}" if one["note"] else ""))
 
     console.result({"error": told, "scopes": scopes}, shown)
     console.note(f"error: {told}")

@@ -41,7 +41,7 @@ class Console:
     def note(self, message: str) -> None:
         """One line on stderr."""
         if not self.quiet:
-            print(message, file=sys.stderr, flush=True)
+            print(plain(message, keep="\n"), file=sys.stderr, flush=True)
 
     def result(self, document: Mapping[str, Any], shown: Callable[[], None]) -> None:
         """Print the result: `document` as JSON, or what `shown` prints."""
@@ -71,17 +71,41 @@ def _lines(items: Iterable[T], *, total: int, label: str, done: int) -> Iterator
             print(f"{label}: {count}/{total}", file=sys.stderr, flush=True)
 
 
+def plain(text: str, *, keep: str = "") -> str:
+    r"""Text as a terminal can be given it: what would move the cursor or change colours is spelled out.
+
+    Names of clips and classes come from strangers. keep: control characters that are meant.
+
+    >>> print(plain("\x1b[31mDog"))
+    \x1b[31mDog
+    """
+    spelled = (one if one.isprintable() or one in keep else one.encode("unicode_escape").decode() for one in text)
+    return "".join(spelled)
+
+
+def say(text: str = "") -> None:
+    """Print lines of a result on stdout."""
+    print(plain(text, keep="\n"))
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
     """Print a table on stdout; the first `left` columns are text, the others numbers."""
     from rich import box
     from rich.console import Console as RichConsole
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False)
+    shown = Table(
+        title=Text(plain(title)) if title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        show_edge=False,
+    )
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(plain(cell)) for cell in row))
     # Where nobody watches, lines are not broken: the reader may be a program.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     RichConsole(width=width, highlight=False).print(shown)
@@ -106,7 +130,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 traceback.print_exc()
             if options.get("json"):
                 print(json.dumps({"error": str(error)}))
-            print(f"error: {error}", file=sys.stderr)
+            print(plain(f"error: {error}", keep="\n"), file=sys.stderr)
             failed = isinstance(error, StoreWriteError) or (
                 isinstance(error, OSError) and not isinstance(error, StoreError | FileNotFoundError)
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from avvp_pipe.cli.console import FOUND_WRONG, Console, table
+from avvp_pipe.cli.console import FOUND_WRONG, Console, say, table
 from avvp_pipe.cli.show import print_conditions
 from avvp_pipe.pipeline.demo import Demo, Scored, Size, plan, run_demo
 from avvp_pipe.pipeline.status import conditions
@@ -49,7 +49,7 @@ def _print(demo: Demo, seconds: float, out: Path) -> None:
         rows = [_line(row, level) for row in demo.scores if row.split == "test"]
         table(f"{level}-level F on the test split, percent", ("what", "method", *METRICS), rows, left=2)
     built = sum(outcome.state == "built" for outcome in demo.outcomes)
-    print(f"{built} artifacts built, {len(demo.outcomes) - built} cached, {seconds:.1f} s; everything is in {out}")
+    say(f"{built} artifacts built, {len(demo.outcomes) - built} cached, {seconds:.1f} s; everything is in {out}")
 
 
 def _line(row: Scored, level: str) -> tuple[str, ...]:

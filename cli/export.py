@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from avvp_pipe.cli.console import FOUND_WRONG, Console
+from avvp_pipe.cli.console import FOUND_WRONG, Console, say
 
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact
@@ -39,10 +39,10 @@ def run_export(
     }
 
     def shown() -> None:
-        print(f"exported {clips} clips of {artifact.reference} to {out}: {count} files, {size} bytes")
+        say(f"exported {clips} clips of {artifact.reference} to {out}: {count} files, {size} bytes")
         if failed:
             some = ", ".join(failed[:SHOWN_FAILURES]) + (", …" if len(failed) > SHOWN_FAILURES else "")
-            print(f"  {len(failed)} clips failed when the artifact was made and are left out: {some}")
+            say(f"  {len(failed)} clips failed when the artifact was made and are left out: {some}")
 
     console.result(document, shown)
     if failed:

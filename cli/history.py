@@ -1,13 +1,12 @@
 """The commands that look back: what differs, where it comes from, what it is called, and what may go."""
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avvp_pipe.cli.console import FOUND_WRONG, WRONG_USE, Console, guarded
-from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, StorePath, Verbose
+from avvp_pipe.cli.console import FOUND_WRONG, WRONG_USE, Console, guarded, say
+from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 
 if TYPE_CHECKING:
     from avvp_pipe.store import Reference
@@ -26,6 +25,7 @@ def diff(
     store: StorePath = DEFAULT_STORE_PATH,
     json: AsJson = False,
     verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what differs between two artifacts: parameters, inputs and why, arrays; labels by class and by clip.
 
@@ -38,7 +38,7 @@ def diff(
     from avvp_pipe.store.lineage import lineage
     from avvp_pipe.store.opening import open_artifact
 
-    console = Console(as_json=json, quiet=not sys.stderr.isatty())  # progress is for people alone
+    console = Console(as_json=json, quiet=quiet)
     first = Store(store)
     second = first if other_store is None else Store(other_store)
     one, other = open_artifact(a, first), open_artifact(b, second)
@@ -101,11 +101,13 @@ def tag(
     if name is None and delete:
         raise StoreError(f"which tag is to go? {place} has {', '.join(sorted(tags)) or 'none'}")
     if name is None:
+        if not tags:
+            first.get(str(place))  # says so where nothing has that name
         _print_tags(str(place), tags, console)
     elif delete:
         first.untag(place, name)
         taken = {"artifact": f"{place}@{tags[name]}", "deleted": name}
-        console.result(taken, lambda: print(f"{place} has no tag {name} any more; it was on {taken['artifact']}"))
+        console.result(taken, lambda: say(f"{place} has no tag {name} any more; it was on {taken['artifact']}"))
     else:
         artifact = first.get(reference)
         first.tag(artifact, name)
@@ -117,9 +119,9 @@ def _print_tags(place: str, tags: Mapping[str, str], console: Console) -> None:
 
     def shown() -> None:
         if not rows:
-            print(f"{place} has no tags")
+            say(f"{place} has no tags")
         for row in rows:
-            print(f"{row['tag']:20}{row['artifact']}")
+            say(f"{row['tag']:20}{row['artifact']}")
 
     console.result({"tags": rows}, shown)
 
@@ -129,7 +131,7 @@ def _print_tagged(artifact: "Reference", tag: str, before: str | None, console: 
     moved = None if before in (None, artifact.version) else f"{artifact.kind}/{artifact.name}@{before}"
 
     def shown() -> None:
-        print(f"{artifact.kind}/{artifact.name}@{tag} is {artifact}" + (f", moved from {moved}" if moved else ""))
+        say(f"{artifact.kind}/{artifact.name}@{tag} is {artifact}" + (f", moved from {moved}" if moved else ""))
 
     console.result({"artifact": str(artifact), "tag": tag, "moved_from": moved}, shown)
 

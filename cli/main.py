@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from avvp_pipe.cli import history, trust
-from avvp_pipe.cli.console import Console, guarded
+from avvp_pipe.cli.console import Console, guarded, say
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 from avvp_pipe.cli.stage_command import stage_command
 from avvp_pipe.pipeline.catalogue import STAGES
@@ -24,7 +24,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"avvp-pipe {version('avvp-pipe')}")
+        say(f"avvp-pipe {version('avvp-pipe')}")
         raise typer.Exit
 
 
@@ -102,7 +102,7 @@ def status(store: StorePath = DEFAULT_STORE_PATH, json: AsJson = False, verbose:
 @app.command(rich_help_panel="Store")
 @guarded
 def export(
-    reference: Annotated[str, typer.Argument(help="kind/name, or kind/name@key.")],
+    reference: Annotated[str, typer.Argument(help="kind/name, kind/name@key, kind/name@tag, or a released zip.")],
     layout: Annotated[
         Literal["uwav", "valor", "classic", "unav", "llp-csv", "label-studio"],
         typer.Option(help="Whose files to write."),
@@ -129,8 +129,9 @@ def export(
     """
     from avvp_pipe.cli.export import run_export
     from avvp_pipe.store import Store
+    from avvp_pipe.store.opening import open_artifact
 
-    artifact = Store(store).get(reference)
+    artifact = open_artifact(reference, Store(store))
     run_export(artifact, layout, out, ids=ids, any_width=any_width, url=url, console=Console(as_json=json))
 
 
@@ -182,7 +183,7 @@ def render(
     console = Console(as_json=json, quiet=quiet)
     world = render_videos(out, size=size, seed=seed, workers=workers, progress=console)
     document = {"target": str(world.target), "pretrain": str(world.pretrain)}
-    console.result(document, lambda: print(f"rendered {world.target} and {world.pretrain}"))
+    console.result(document, lambda: say(f"rendered {world.target} and {world.pretrain}"))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from avvp_pipe.cli.console import Console, table
+from avvp_pipe.cli.console import Console, say, table
 from avvp_pipe.pipeline.runner import Outcome
 from avvp_pipe.pipeline.status import Condition
 from avvp_pipe.store import Artifact, Store
@@ -29,9 +29,9 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     """One line for what was made, one for each reason and failure."""
 
     def shown() -> None:
-        print(f"{outcome.state} {outcome.artifact.reference} in {outcome.seconds:.1f} s")
+        say(f"{outcome.state} {outcome.artifact.reference} in {outcome.seconds:.1f} s")
         for reason in outcome.reasons:
-            print(f"  {reason}")
+            say(f"  {reason}")
         print_failures(outcome)
         if outcome.artifact.kind == "scores":
             print_scores(outcome.artifact)
@@ -53,11 +53,11 @@ def print_failures(outcome: Outcome) -> None:
     """The clips that could not be processed, the first ten of them."""
     if not outcome.failures:
         return
-    print(f"  {len(outcome.failures)} clips failed; their rows are marked in `status`:")
+    say(f"  {len(outcome.failures)} clips failed; their rows are marked in `status`:")
     for failure in outcome.failures[:SHOWN_FAILURES]:
-        print(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
+        say(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
     if len(outcome.failures) > SHOWN_FAILURES:
-        print(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more; `avvp-pipe show --json` lists all")
+        say(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more; `avvp-pipe show --json` lists all")
 
 
 def print_conditions(found: Sequence[Condition], console: Console) -> None:
@@ -71,11 +71,11 @@ def print_conditions(found: Sequence[Condition], console: Console) -> None:
 
     def shown() -> None:
         if not found:
-            print("nothing was asked for in this store yet")
+            say("nothing was asked for in this store yet")
         for one in found:
-            print(f"{one.state:8}{one.stage:16}{one.reference}")
+            say(f"{one.state:8}{one.stage:16}{one.reference}")
             for reason in one.reasons:
-                print(f"{'':24}{reason}")
+                say(f"{'':24}{reason}")
 
     console.result(document, shown)
 
@@ -95,7 +95,7 @@ def print_artifacts(store: Store, found: Iterable[Artifact], console: Console) -
 
     def shown() -> None:
         if not rows:
-            print(f"no artifacts in {store.root}")
+            say(f"no artifacts in {store.root}")
             return
         columns = ("artifact", "finished (UTC)", "size", "failed")
         lines = [
@@ -138,7 +138,7 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
     }
 
     def shown() -> None:
-        print(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.location}\n")
+        say(f"{artifact.reference}  {human_bytes(artifact.size_bytes())}\n{artifact.location}\n")
         lines = [(name, str(facts["shape"]), str(facts["dtype"])) for name, facts in arrays.items()]
         table("arrays", ("name", "shape", "dtype"), lines, left=3)
         for title in ("params", "inputs", "sources", "software"):
@@ -146,7 +146,7 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
                 table(title, ("name", "value"), [(name, str(value)) for name, value in record.items()], left=2)
         if others:
             table("attributes", ("name", "value"), [(name, _short(value)) for name, value in others.items()], left=2)
-        print(f"failures: {len(artifact.provenance['failures'])}")
+        say(f"failures: {len(artifact.provenance['failures'])}")
 
     console.result(document, shown)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from avvp_pipe.cli.console import Console, table
+from avvp_pipe.cli.console import Console, say, table
 from avvp_pipe.store.diff import ArrayDiff, Cause, Comparison, Layout
 from avvp_pipe.store.diff_labels import ClassDiff, ClipDiff, LabelsDiff
 
@@ -16,7 +16,7 @@ def print_comparison(found: Comparison, console: Console, *, clips: int) -> None
     """All of it as JSON, or for people: why, arrays and attributes that differ, classes, the `clips` worst clips."""
 
     def shown() -> None:
-        print(f"A {found.a}\nB {found.b}\n")
+        say(f"A {found.a}\nB {found.b}\n")
         _print_why(found)
         _print_content(found)
         if found.labels:
@@ -59,14 +59,14 @@ def _plain(value: Any) -> Any:
 
 def _print_why(found: Comparison) -> None:
     for line in found.identity:
-        print(line)
+        say(line)
     for cause in found.causes:
         for line in cause.lines:
-            print(f"  because {_name(cause)}: {line}")
+            say(f"  because {_name(cause)}: {line}")
     if not found.identity:
-        print("made alike: stage, parameters, inputs and sources are the same")
+        say("made alike: stage, parameters, inputs and sources are the same")
     if found.software:
-        print(f"software: {'; '.join(found.software)}")
+        say(f"software: {'; '.join(found.software)}")
 
 
 def _name(cause: Cause) -> str:
@@ -76,10 +76,10 @@ def _name(cause: Cause) -> str:
 
 def _print_content(found: Comparison) -> None:
     if found.same_content:
-        print(f"contents are equal: {len(found.arrays)} arrays and all attributes\n")
+        say(f"contents are equal: {len(found.arrays)} arrays and all attributes\n")
         return
     differing = [one for one in found.arrays if not one.equal]
-    print(f"contents differ in {len(differing)} of {len(found.arrays)} arrays\n")
+    say(f"contents differ in {len(differing)} of {len(found.arrays)} arrays\n")
     if differing:
         columns = ("array", "A", "B", "differing values", "largest difference")
         table("", columns, [_array_row(one) for one in differing], left=3)
@@ -105,19 +105,19 @@ def _print_labels(labels: LabelsDiff, clips: int) -> None:
     for side, names in (("A", labels.clips_only_a), ("B", labels.clips_only_b)):
         if names:
             more = ", …" if len(names) > SHOWN_IDS else ""
-            print(f"{len(names)} clips only in {side}: {', '.join(names[:SHOWN_IDS])}{more}")
+            say(f"{len(names)} clips only in {side}: {', '.join(names[:SHOWN_IDS])}{more}")
     for side, names in (("A", labels.classes_only_a), ("B", labels.classes_only_b)):
         if names:
-            print(f"{len(names)} classes only in {side}: {', '.join(names)}")
+            say(f"{len(names)} classes only in {side}: {', '.join(names)}")
     columns = ("", "class", "A", "B", "only A", "only B", "agreement", "threshold A", "threshold B", "soft |A - B|")
     title = f"labelled seconds of the {labels.shared_clips} clips in both, by classes that differ"
     if differing := [_class_row(one) for one in labels.classes if not one.same]:
         table(title, columns, differing, left=2)
-    print(f"{len(labels.clips)} of {labels.shared_clips} clips differ")
+    say(f"{len(labels.clips)} of {labels.shared_clips} clips differ")
     for clip in labels.clips[:clips]:
         _print_clip(clip)
     if len(labels.clips) > clips:
-        print(f"  … and {len(labels.clips) - clips} more; --clips shows more, --json all")
+        say(f"  … and {len(labels.clips) - clips} more; --clips shows more, --json all")
 
 
 def _class_row(one: ClassDiff) -> tuple[str, ...]:
@@ -130,8 +130,8 @@ def _class_row(one: ClassDiff) -> tuple[str, ...]:
 
 
 def _print_clip(clip: ClipDiff) -> None:
-    print(f"  {clip.video_id}: {clip.differing} labels differ")
+    say(f"  {clip.video_id}: {clip.differing} labels differ")
     for change in clip.changes:
         sides = (("A", change.only_a), ("B", change.only_b))
         seconds = "; ".join(f"only {side} at {', '.join(map(str, where))} s" for side, where in sides if where)
-        print(f"    {change.modality} {change.name}: {seconds}")
+        say(f"    {change.modality} {change.name}: {seconds}")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from avvp_pipe.cli.console import Console
+from avvp_pipe.cli.console import Console, say
 from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.store import Reference
 from avvp_pipe.store.identity import KEY_DIGITS
@@ -23,7 +23,7 @@ def print_lineage(found: Lineage, console: Console) -> None:
         "nodes": [_node_document(node) for node in found.nodes],
         "edges": [{"reader": str(reader), "role": role, "reads": str(read)} for reader, role, read in found.edges],
     }
-    console.result(document, lambda: print("\n".join(tree_lines(found))))
+    console.result(document, lambda: say("\n".join(tree_lines(found))))
 
 
 def tree_lines(found: Lineage) -> list[str]:

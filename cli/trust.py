@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded
+from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded, say
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, Quiet, StorePath, Verbose
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def _print_verdicts(verdicts: "list[Verdict]", beside: "list[Finding]", console:
     def shown() -> None:
         for verdict in verdicts:
             state = "sound" if verdict.is_sound else "WRONG"
-            print(f"{state}  {verdict.artifact}  {verdict.files} files  sha256 {verdict.digest[:16] or 'unknown'}")
+            say(f"{state}  {verdict.artifact}  {verdict.files} files  sha256 {verdict.digest[:16] or 'unknown'}")
             for finding in verdict.findings:
-                print(f"       {finding.where}: {finding.message}")
+                say(f"       {finding.where}: {finding.message}")
         for finding in beside:
-            print(f"WRONG  {finding.where}: {finding.message}")
+            say(f"WRONG  {finding.where}: {finding.message}")
 
     console.result(document, shown)
 
@@ -111,7 +111,7 @@ def release(
     made = pack(opened.get(reference, kind="labels"), opened, out)
     document = {"file": str(made.path), "sha256": made.digest, "bytes": made.bytes}
     text = f"{made.path}  {human_bytes(made.bytes)}\nsha256 {made.digest}, also in {made.path.name}.sha256"
-    Console(as_json=json).result(document, lambda: print(text))
+    Console(as_json=json).result(document, lambda: say(text))
 
 
 @labels.command()
@@ -136,4 +136,4 @@ def adopt(
 
 def _print_taken(artifact: "Artifact", console: Console) -> None:
     document = {"artifact": str(artifact.reference), "path": artifact.location, "digest": artifact.digest}
-    console.result(document, lambda: print(f"{artifact.reference}\n{artifact.location}"))
+    console.result(document, lambda: say(f"{artifact.reference}\n{artifact.location}"))

@@ -122,7 +122,9 @@ def input_references(stage: Stage, given: Mapping[str, str]) -> dict[str, Refere
             raise ParameterError(f"{stage.name} reads no {role!r}; it reads {', '.join(stage.reads) or 'nothing'}")
     for role, reads in stage.reads.items():
         if reads.required and role not in given:
-            raise ParameterError(f"{stage.name} needs {role}: {reads.text}; give it as --{role} {reads.kinds[0]}/NAME")
+            raise ParameterError(
+                f"{stage.name} needs {role} ({reads.text.rstrip('.')}); give it as --{role} {reads.kinds[0]}/NAME"
+            )
     return {role: _reference(stage.reads[role].kinds, text) for role, text in given.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.runner import Step, identify, input_references
 from avvp_pipe.stages.stage import make_params
-from avvp_pipe.store import Artifact, Identity, Reference, Store, differences
+from avvp_pipe.store import Artifact, Identity, Reference, Store, StoreError, differences
 
 State = Literal["cached", "stale", "missing"]
 
@@ -29,10 +29,16 @@ class Condition:
 
 
 def requested_steps(store: Store) -> tuple[Step, ...]:
-    """Everything that was asked for in a store, in the pipeline's order."""
-    return tuple(
-        Step(request.stage, reference.name, request.params, request.inputs) for reference, request in store.requests()
-    )
+    """Everything that was asked for in a store, in the pipeline's order. Raises StoreError for an unknown stage."""
+    steps = []
+    for reference, request in store.requests():
+        if request.stage not in STAGES:
+            raise StoreError(
+                f"{reference} was asked for from the stage {request.stage!r}, which this program does not have; it has "
+                f"{', '.join(STAGES)}. Use the avvp-pipe that asked for it, or delete {reference}/.request.json"
+            )
+        steps.append(Step(request.stage, reference.name, request.params, request.inputs))
+    return tuple(steps)
 
 
 def conditions(store: Store, steps: Iterable[Step]) -> tuple[Condition, ...]:

@@ -68,7 +68,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     parts = _parts(tree, lengths, params)
     facts = {part.stream.array: part.facts for part in parts}
     tell_orders(facts, progress)
-    texts = _texts(tree, len(dataset.attrs["classes"]), progress)
+    texts = _texts(tree, len(dataset.attrs["classes"]), params, progress)
     put_clips(out, dataset)
     for name, array in texts.items():
         out.put(name, _stored(array))
@@ -101,11 +101,12 @@ def _parts(tree: "Tree", lengths: NDArray[Any], params: Params) -> list[_Part]:
     return parts
 
 
-def _texts(tree: "Tree", classes: int, progress: Progress) -> dict[str, NDArray[Any]]:
+def _texts(tree: "Tree", classes: int, params: Params, progress: Progress) -> dict[str, NDArray[Any]]:
     """Embeddings of the event names, where the tree has them: both, in the dataset's order of classes, or none."""
     from avvp_pipe.store.layouts.tree import read_single
 
-    found = {single.array: read_single(tree, single, classes) for single in tree.layout.singles}
+    any_width = params.widths == "any"
+    found = {one.array: read_single(tree, one, classes, any_width=any_width) for one in tree.layout.singles}
     texts = {name: array for name, array in found.items() if array is not None}
     if texts and len(texts) < len(found):
         lacking = ", ".join(single.files[0] for single in tree.layout.singles if single.array not in texts)

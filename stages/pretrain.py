@@ -16,7 +16,7 @@ from pydantic import Field
 
 from avvp_pipe.stages.generators import SegmentFeatures, segment_features
 from avvp_pipe.stages.rows import check_same_clips, rows_of
-from avvp_pipe.stages.stage import CHECKPOINT, Inputs, Progress, Reads, Stage, epochs, option, outside_key
+from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, epochs, option, outside_key
 from avvp_pipe.store import StoreError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     with seeded(params.seed, 0):
         model = TemporalGenerator(network).to(where)
     clips = {split: _clips(dataset, features, arrays, split, where) for split in ("train", "val")}
-    with epochs(progress, "pretrain", params.epochs, saved=lambda: out.saved(CHECKPOINT)) as tick:
+    with epochs(progress, "pretrain", params.epochs, saved=out.saved) as tick:
         fitted = fit(
             model,
             lambda rows: {"audio_visual": _loss(model, clips["train"], rows, params.present_weight)},
@@ -80,7 +80,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
             seed=params.seed,
             validate=lambda: {SELECT: audio_visual_f(model, clips["val"])},
             select=SELECT,
-            checkpoint=out.scratch / CHECKPOINT,
+            checkpoint=out.checkpoint,
             progress=tick,
         )
     out.describe(classes=list(dataset.attrs["classes"]), best_epoch=fitted.best_epoch, selected_by=SELECT)

@@ -44,10 +44,6 @@ class Silent:
         """Say nothing."""
 
 
-CHECKPOINT = "checkpoint.pt"
-"""What trainings call the file that they go on from, in the builder's scratch folder."""
-
-
 @contextmanager
 def epochs(
     progress: Progress, label: str, total: int, *, saved: Callable[[], None]

@@ -19,17 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from avvp_pipe.stages.rows import OK, SEPARATE, check_same_clips, put_clips, rows_of
-from avvp_pipe.stages.stage import (
-    CHECKPOINT,
-    Inputs,
-    ParameterError,
-    Progress,
-    Reads,
-    Stage,
-    epochs,
-    option,
-    outside_key,
-)
+from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, epochs, option, outside_key
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -106,7 +96,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     with seeded(params.seed, 0):
         model = Han(network).to(where)
     balance = _balance(labels, dataset, train, params)
-    with epochs(progress, "train-parser", params.epochs, saved=lambda: out.saved(CHECKPOINT)) as tick:
+    with epochs(progress, "train-parser", params.epochs, saved=out.saved) as tick:
         fitted = fit(
             model,
             lambda rows: _objective(model, clips, train[rows.numpy()], balance, params),
@@ -117,7 +107,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
             seed=params.seed,
             validate=partial(validate, model) if validate else None,
             select=SELECT if validate else None,
-            checkpoint=out.scratch / CHECKPOINT,
+            checkpoint=out.checkpoint,
             progress=tick,
         )
     put_clips(out, dataset)

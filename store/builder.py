@@ -6,7 +6,7 @@ writer, synced, and only then noted in the journal; what the journal does not na
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,12 +18,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.errors import StoreError, StoreWriteError
 from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, sealed
 from avvp_pipe.store.journal import GROUP, SCRATCH, Journal
 from avvp_pipe.store.places.folder import sync, sync_tree
 from avvp_pipe.store.status import CODES
 
+CHECKPOINT = "checkpoint.pt"
 CHUNK_BYTES = 2**18
 """Arrays are cut along their first axis into chunks of about this size: what reading one clip costs."""
 FILE_CHUNKS = 128
@@ -45,6 +46,10 @@ class Mirror(Protocol):
 
     def keep(self, files: Sequence[str]) -> None:
         """Copy these files of the group."""
+        ...
+
+    def kept(self) -> Collection[str]:
+        """The files of the group that lie there."""
         ...
 
     def note(self, entry: Mapping[str, Any]) -> None:
@@ -69,6 +74,7 @@ class Builder:
         self._declared: list[str] = []
         self._attributes: dict[str, Any] = {}
         self._journal = Journal(partial)
+        self._journal.forget(mirror.kept().__contains__ if mirror else lambda name: (partial / GROUP / name).is_file())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._unsettled: Future[None] | None = None
 
@@ -98,10 +104,15 @@ class Builder:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def saved(self, name: str) -> None:
-        """Say that a file in the scratch folder is whole, so that a run on another machine may go on from it too."""
+    @property
+    def checkpoint(self) -> Path:
+        """The file in the scratch folder that a training goes on from."""
+        return self.scratch / CHECKPOINT
+
+    def saved(self) -> None:
+        """Say that the checkpoint is whole, so that a run on another machine may go on from it too."""
         if self._mirror:
-            self._mirror.save(name)
+            self._mirror.save(CHECKPOINT)
 
     def describe(self, **attributes: Any) -> None:
         """Add JSON-able attributes to the artifact."""
@@ -229,6 +240,8 @@ class Builder:
         digests = {name: file_digest((group / name).read_bytes()) for name in others}
         if self._mirror:
             self._mirror.keep(others)
+            if lost := sorted(set(self._journal.files) - set(self._mirror.kept())):
+                raise StoreWriteError(f"{lost[0]} was removed while this was built; run the same command again")
         try:
             root = sealed(attributes, node_digests({**self._journal.files, **digests}))
         except ValueError as error:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class Journal:
             os.fsync(journal.fileno())
         self._entries[start] = entry
         return entry
+
+    def forget(self, is_there: Callable[[str], bool]) -> None:
+        """Forget shards of which a file is gone: those of an artifact that was published and removed since."""
+        self._entries = {
+            start: entry for start, entry in self._entries.items() if all(is_there(name) for name in entry["files"])
+        }
 
     def _read(self) -> None:
         whole = 0

@@ -77,7 +77,11 @@ class Labels:
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
         """(N,) valid segments of each clip; what lies beyond is padding."""
-        return self.artifact.array("lengths")
+        lengths = self.artifact.array("lengths")
+        segments = self.artifact.facts("audio_hard").shape[1]
+        if wrong := wrong_values(lengths, columns("labels", ())["lengths"], segments=segments):
+            raise StoreError(f"array 'lengths' of {self.artifact.location} {wrong}; such labels are not used")
+        return lengths
 
     @cached_property
     def status(self) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Where artifacts come from: the records of an artifact and of all that it was made of, and who reads whom.
+"""Where artifacts come from: the records of an artifact and of all that it was made of.
 
 Every artifact names its inputs in its provenance, so the way back to the source files is a walk over records; no array
 is read. A release carries the records of its ancestors in its attribute `lineage`, because its reader has no store
@@ -37,6 +37,8 @@ class Node:
     """Package -> version it was made with."""
     finished: str | None = None
     """When it was finished, ISO 8601 in UTC; None where no run in this store tells."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Its provenance as it was written; empty where the artifact is missing."""
     stored_as: Reference | None = None
     """What it is called in the store, where that is another name than the one it was read by."""
 
@@ -111,13 +113,6 @@ def resolved(reference: Reference, known: Collection[Reference]) -> Reference:
     return min(twins, key=str, default=reference)
 
 
-def reads(artifacts: Iterable[Artifact]) -> dict[Reference, tuple[Reference, ...]]:
-    """What each artifact was made of. Raises StoreError where a record is broken."""
-    inputs = {one.reference: inputs_of(one.provenance, of=one.reference) for one in artifacts}
-    known = inputs.keys()
-    return {one: tuple(resolved(read, known) for read in roles.values()) for one, roles in inputs.items()}
-
-
 def turned(edges: Reads) -> dict[Reference, tuple[Reference, ...]]:
     """Who reads each artifact, out of what each reads; artifacts that nobody reads are not named."""
     readers: dict[Reference, tuple[Reference, ...]] = {}
@@ -125,11 +120,6 @@ def turned(edges: Reads) -> dict[Reference, tuple[Reference, ...]]:
         for one in dict.fromkeys(read):
             readers[one] = (*readers.get(one, ()), reader)
     return readers
-
-
-def readers(store: Store) -> dict[Reference, tuple[Reference, ...]]:
-    """Who reads each artifact of a store directly; those that nobody reads are not named."""
-    return turned(reads(store.artifacts()))
 
 
 def reached(edges: Reads, starts: Iterable[Reference]) -> dict[Reference, Reference]:
@@ -189,6 +179,6 @@ def _made(reference: Reference, where: Where, record: Mapping[str, Any]) -> Node
         identity = Identity(
             str(record["stage"]), int(record["stage_version"]), dict(record["params"]), keys, dict(record["sources"])
         )
-        return Node(reference, where, identity, inputs, dict(record.get("software", {})))
+        return Node(reference, where, identity, inputs, dict(record.get("software", {})), record=record)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the record of {reference} is broken ({type(error).__name__}: {error})") from error

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avvp_pipe.store.artifact import Artifact
-from avvp_pipe.store.errors import StoreError, StoreWriteError
+from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
 from avvp_pipe.store.integrity import METADATA, sealed
+from avvp_pipe.store.lineage import lineage
 from avvp_pipe.store.places.zipped import Zipped, open_zip, pack
 from avvp_pipe.store.reference import Reference, parse_reference
 from avvp_pipe.store.schema import check_shapes
@@ -23,7 +24,7 @@ from avvp_pipe.store.verify import Finding, Verdict, verify
 if TYPE_CHECKING:
     from avvp_pipe.store.store import Store
 
-__all__ = ["Released", "adopt", "is_zip", "open_release", "release", "verify_release"]
+__all__ = ["Released", "adopt", "open_release", "release", "verify_release"]
 
 SUFFIX = ".zarr.zip"
 
@@ -36,11 +37,6 @@ class Released:
     digest: str
     """sha256 of the file, also in `FILE.sha256` as `sha256sum -c` reads it."""
     bytes: int
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a path is named like a zip, or is a file."""
-    return path.suffix == ".zip" or path.is_file()
 
 
 def release(artifact: Artifact, store: "Store", out: Path) -> Released:
@@ -63,26 +59,19 @@ def release(artifact: Artifact, store: "Store", out: Path) -> Released:
 
 
 def _root(artifact: Artifact, store: "Store") -> bytes:
-    lineage = _lineage(artifact, store)
     attributes = {name: value for name, value in artifact.attrs.items() if name not in ("format", "integrity")}
     attributes |= {
         "release": {"reference": str(artifact.reference), "digest": artifact.digest},
         "prompts": _prompts(artifact, store),
-        "lineage": {str(reference): record for reference, record in lineage.items()},
+        "lineage": _lineage(artifact, store),
     }
     return sealed(attributes, artifact.attrs["integrity"]["nodes"])
 
 
 def _lineage(artifact: Artifact, store: "Store") -> dict[str, Mapping[str, Any]]:
     """Reference -> provenance of everything that an artifact was made of."""
-    known: dict[str, Mapping[str, Any]] = dict(artifact.attrs.get("lineage", {}))
-    waiting = list(artifact.provenance["inputs"].values())
-    while waiting:
-        text = waiting.pop()
-        if text not in known and (found := store.find(parse_reference(text))):
-            known[text] = found.provenance
-            waiting += found.provenance["inputs"].values()
-    return known
+    found = {str(node.reference): node.record for node in lineage(store, artifact).nodes[1:] if node.record}
+    return {**found, **artifact.attrs.get("lineage", {})}
 
 
 def _prompts(artifact: Artifact, store: "Store") -> Any:
@@ -123,7 +112,12 @@ def open_release(path: Path) -> Artifact:
 
 
 def verify_release(path: Path) -> Verdict:
-    """Look through a zip: its artifact, then every byte of the zip itself, by packing the artifact again."""
+    """Look through a zip: its artifact, then every byte of the zip itself, by packing the artifact again.
+
+    Raises ArtifactNotFoundError where there is no such file.
+    """
+    if not path.exists():
+        raise ArtifactNotFoundError(f"no file {path}")
     try:
         artifact = open_release(path)
         verdict = verify(artifact)

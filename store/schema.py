@@ -22,7 +22,7 @@ INTEGERS = ("int32", "int64")
 LABELS_LIMIT_BYTES = 16 * 2**30
 """Of all arrays of labels, decoded: LLP's come to 60 MB."""
 
-Values = Literal["any", "finite", "unit", "present", "threshold"]
+Values = Literal["any", "finite", "unit", "present", "threshold", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Column:
     axes: str
     dtypes: tuple[str, ...]
     values: Values = "any"
-    """unit: in [0, 1]; present: finite in the segments of clips that did not fail; threshold: not NaN."""
+    """unit: 0 to 1; present: finite in the segments of clips that did not fail; threshold: not NaN; length: 0 to T."""
     required: bool = True
 
 
 TEXT, FLAGS = ("string",), ("bool",)
-_CLIPS = {"video_ids": Column("N", TEXT), "lengths": Column("N", INTEGERS)}
+_CLIPS = {"video_ids": Column("N", TEXT), "lengths": Column("N", INTEGERS, "length")}
 _WEAK = {"splits": Column("N", TEXT), "weak": Column("NC", FLAGS)}
 _STATUS = {"status": Column("N", ("uint8",))}
 
@@ -57,6 +57,7 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
     },
     "features": {
         **_CLIPS, **_WEAK, **_STATUS, **_both("", Column("NTd", FLOATS, "present", required=False)),
+        "motion": Column("NTd", FLOATS, "present", required=False),
     },
     "thresholds": {
         **_both("", Column("C", ("float32",), "threshold")), **_both("_f1", Column("C", FLOATS)),
@@ -77,11 +78,12 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
 
 
 def columns(kind: str, names: tuple[str, ...]) -> dict[str, Column]:
-    """The columns of a kind that an artifact with these arrays has; trained weights must be finite."""
+    """The columns of a kind that an artifact with these arrays has; trained weights and texts must be finite."""
     known = _KINDS.get(kind, {})
     found = {name: column for name, column in known.items() if name in names or column.required}
     weights = {name: Column("*", FLOATS + INTEGERS, "finite") for name in names if name.startswith("weights/")}
-    return {**found, **weights}
+    texts = {name: Column("Cd", FLOATS, "finite") for name in names if name.startswith(("text_audio/", "text_visual/"))}
+    return {**found, **weights, **(texts if kind == "features" else {})}
 
 
 def check_shapes(artifact: Artifact, kind: str | None = None) -> dict[str, ArrayFacts]:
@@ -134,11 +136,15 @@ def _check_total(artifact: Artifact, facts: Mapping[str, ArrayFacts], kind: str)
         )
 
 
-def wrong_values(block: NDArray[Any], column: Column, present: NDArray[np.bool_] | None) -> str:
+def wrong_values(
+    block: NDArray[Any], column: Column, present: NDArray[np.bool_] | None = None, segments: int | None = None
+) -> str:
     """What is wrong with some rows of an array, in words, "" where nothing is.
 
-    present: (rows, T), the segments that exist, of clips that could be processed.
+    present: (rows, T), the segments that exist, of clips that could be processed. segments: T.
     """
+    if column.values == "length" and segments is not None and ((block < 0) | (block > segments)).any():
+        return f"holds lengths outside 0 to {segments}"
     if block.dtype.kind != "f" or column.values == "any":
         return ""
     if column.values == "threshold":

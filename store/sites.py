@@ -179,6 +179,10 @@ class BucketSite:
         for name in files:
             self.bucket.write(f"{self.key}/{name}", (self.partial / GROUP / name).read_bytes())
 
+    def kept(self) -> frozenset[str]:
+        """The files under the artifact's final name."""
+        return frozenset(self.bucket.within(self.key).names())
+
     def save(self, name: str) -> None:
         """Put a file of the scratch folder, in place of an older one."""
         self.bucket.write(f"{partial_name(self.key)}/{SCRATCH}/{name}", (self.partial / SCRATCH / name).read_bytes())
@@ -188,7 +192,9 @@ class BucketSite:
         self.bucket.write(f"{partial_name(self.key)}/{entry['start']:012}.json", json.dumps(entry).encode())
 
     def make_way(self) -> None:
-        """Take the artifact out of sight: its files will be written over one by one."""
+        """Take the artifact out of sight: its files will be written over one by one, and none counts as done."""
+        self.bucket.remove(partial_name(self.key))
+        shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())
         self.bucket.remove(f"{self.key}/{METADATA}")
 
     def publish(self, root: bytes) -> None:

@@ -185,11 +185,11 @@ class Store:
             builder = Builder(site.partial, shard_rows=shard_rows, mirror=site.mirror)
             try:
                 yield builder
+                root = builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})
             except BaseException:
                 if not builder.resumable:
                     site.clear()
                 raise
-            root = builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})
             run = {"finished": datetime.now(UTC).isoformat(), "seconds": time.monotonic() - started, **run_facts}
             self._note_run(Reference(reference.kind, reference.name, identity.key), run)
             site.publish(root)

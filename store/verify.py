@@ -151,12 +151,13 @@ def _arrays(artifact: Artifact) -> Iterator[Finding]:
         return
     try:
         present = _present(artifact)
+        segments = None if present is None else present.shape[1]
         for name, column in columns(artifact.kind, artifact.array_names()).items():
             step = max(1, facts[name].stored_shape[0] if facts[name].shape else 1)
             for start in range(0, facts[name].shape[0] if facts[name].shape else 1, step):
                 rows = slice(start, start + step)
                 block = artifact.rows(name, rows if facts[name].shape else ...)  # type: ignore[arg-type]
-                if wrong := wrong_values(block, column, None if present is None else present[rows]):
+                if wrong := wrong_values(block, column, None if present is None else present[rows], segments):
                     yield Finding(name, f"{wrong}, in rows from {start} on")
                     break
         yield from _clips(artifact)

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from avvp_pipe.cli.main import app
-from avvp_pipe.store import Artifact, Identity, Store, parse_reference
+from avvp_pipe.store import Artifact, Builder, Identity, Reference, Store, parse_reference
+from tests.made import made
 
 
 @pytest.fixture(scope="session")
@@ -108,29 +109,19 @@ def build_small(
     place = parse_reference(reference)
     keys = {role: artifact.key for role, artifact in inputs.items()}
     identity = Identity(f"make-{place.kind}", 1, dict(params), keys, dict(sources))
-    record = {
-        "stage": identity.stage,
-        "stage_version": 1,
-        "params": dict(params),
-        "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
-        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
-        "sources": dict(sources),
-        "software": dict(software),
-        "failures": [],
-    }
-    with store.build(
-        place,
-        identity,
-        shard_rows=4,
-        provenance=lambda builder: record,
-        run_facts={},
-        waiting=lambda holder: None,
-    ) as builder:
-        assert builder is not None, f"{place}@{identity.key} is there already"
+    assert store.find(Reference(place.kind, place.name, identity.key)) is None, f"{place}@{identity.key} is there"
+
+    def fill(builder: Builder) -> None:
         builder.describe(**attributes)
         for name, data in arrays.items():
             builder.put(name, data)
-    return store.get(f"{place}@{identity.key}")
+
+    record: dict[str, Any] = {
+        "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
+        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
+        "software": dict(software),
+    }
+    return made(store, place, identity, fill, **record)
 
 
 @pytest.fixture(scope="session")

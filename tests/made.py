@@ -1,6 +1,8 @@
 """Artifacts made by hand for tests of the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +13,34 @@ PLACE = Reference("features", "mine")
 CLASSES = ["Bell", "Drum", "Flute"]
 
 
-def made(store: Store, reference: Reference, identity: Identity, fill: Callable[[Builder], object]) -> Artifact:
-    """Build and publish what `fill` puts."""
-    record = {
-        "stage": identity.stage,
-        "stage_version": identity.version,
-        "params": dict(identity.params),
-        "inputs": {role: f"features/x@{key}" for role, key in identity.inputs.items()},
-        "sources": dict(identity.sources),
-        "software": {},
-        "failures": [],
-    }
+def made(
+    store: Store,
+    reference: Reference,
+    identity: Identity,
+    fill: Callable[[Builder], object],
+    *,
+    shard_rows: int = 8,
+    **record: Any,
+) -> Artifact:
+    """Build and publish what `fill` puts, unless it is there. `record`: what provenance says beside or instead."""
+
+    def provenance(builder: Builder) -> Mapping[str, Any]:
+        return {
+            "stage": identity.stage,
+            "stage_version": identity.version,
+            "params": dict(identity.params),
+            "inputs": {role: f"features/x@{key}" for role, key in identity.inputs.items()},
+            "sources": dict(identity.sources),
+            "software": {},
+            "failures": [asdict(failure) for failure in builder.failures],
+            **record,
+        }
+
     with store.build(
         reference,
         identity,
-        shard_rows=8,
-        provenance=lambda builder: record,
+        shard_rows=shard_rows,
+        provenance=provenance,
         run_facts={},
         waiting=lambda holder: None,
     ) as builder:

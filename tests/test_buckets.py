@@ -299,3 +299,29 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_machine(
     assert trained[0] == 3, "three of the six epochs were done before"
     here, there = (Store(root).get("generator/mine") for root in (demo_copy.store, url))
     assert there.digest == here.digest
+
+
+def test_what_a_failed_build_put_into_a_bucket_goes_with_it(url: str) -> None:
+    with pytest.raises(StoreError, match="JSON cannot hold"):
+        made(Store(url), PLACE, IDENTITY, lambda builder: (builder.put("x", np.ones(3)), builder.describe(a=np.nan)))
+    assert [name for name in names_in(url) if IDENTITY.key in name] == []
+
+
+def test_an_artifact_in_a_bucket_that_is_built_anew_is_out_of_sight_meanwhile(url: str) -> None:
+    """Its files are written over one by one, so that nobody may see some of the old and some of the new."""
+    store = Store(url)
+    old = made(store, PLACE, IDENTITY, lambda builder: builder.put("x", np.ones(3)))
+    record = old.provenance
+    with store.build(
+        PLACE,
+        IDENTITY,
+        shard_rows=8,
+        provenance=lambda builder: record,
+        run_facts={},
+        waiting=lambda holder: None,
+        renew=True,
+    ) as builder:
+        assert builder is not None
+        assert store.find(old.reference) is None
+        builder.put("x", np.zeros(3))
+    np.testing.assert_array_equal(store.get(str(old.reference)).array("x"), np.zeros(3))

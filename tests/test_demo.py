@@ -64,6 +64,13 @@ def test_a_second_demo_recomputes_nothing(demo_copy: Any, avvp: Callable[..., An
     assert ran.document["scores"] == demo_copy.document["scores"]
 
 
+def test_status_says_so_where_a_stage_is_none_of_this_program(demo_copy: Any, avvp: Callable[..., Any]) -> None:
+    asked = demo_copy.store / "labels/uwav/.request.json"
+    asked.write_text(asked.read_text().replace('"pseudolabel"', '"distil"'))
+    ran = avvp("status", "--store", demo_copy.store, "--json")
+    assert (ran.code, "labels/uwav was asked for from the stage 'distil'" in ran.document["error"]) == (2, True)
+
+
 def test_one_changed_parameter_recomputes_its_stage_and_what_reads_it_and_status_says_why(
     demo_copy: Any, avvp: Callable[..., Any]
 ) -> None:

@@ -1,6 +1,6 @@
 """What was made here leaves in the layouts that released code reads, whole or not at all."""
 
-import importlib.util
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,7 @@ import pytest
 
 from avvp_pipe.store import StoreError, load_labels
 from avvp_pipe.store.layouts.folder import write_folder
-
-
-def _helpers() -> Any:
-    spec = importlib.util.spec_from_file_location("trees", Path(__file__).with_name("trees.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-trees = _helpers()
+from tests import trees
 
 
 @pytest.fixture
@@ -81,6 +70,30 @@ def test_own_features_leave_with_their_event_texts(finished_demo: Any, export: A
     np.testing.assert_array_equal(file, made.array("audio")[0])
     texts = np.load(tmp_path / "out/feats_CLIP/event_feats/all_event_feats.npy")
     np.testing.assert_array_equal(texts, made.array("text_visual/uwav"))
+
+
+def test_own_features_of_another_width_come_back_as_they_left(
+    finished_demo: Any, export: Any, tmp_path: Path, avvp: Any
+) -> None:
+    assert export("features/target", "uwav", "--any-width").code == 0
+    shutil.copytree(finished_demo.store / "dataset", tmp_path / "store" / "dataset")
+    command = ("import-features", "--dataset", "target", "--source", tmp_path / "out", "--store", tmp_path / "store")
+    refused = avvp(*command, "--json")
+    assert (refused.code, "wanted (rows, 768)" in refused.document["error"]) == (2, True)
+    taken = avvp(*command, "--widths", "any", "--json")
+    assert taken.document["artifact"].startswith("features/target-imported-uwav@")
+    again = tmp_path / "again"
+    back = ("features/target-imported-uwav", "--layout", "uwav", "--any-width", "--out", again)
+    assert avvp("export", *back, "--store", tmp_path / "store").code == 0
+    assert trees.contents(again) == trees.contents(tmp_path / "out")
+
+
+def test_a_released_zip_leaves_as_its_labels_do(finished_demo: Any, export: Any, tmp_path: Path, avvp: Any) -> None:
+    assert export("labels/uwav", "uwav").code == 0
+    released, out = tmp_path / "uwav.zarr.zip", tmp_path / "theirs"
+    assert avvp("labels", "release", "uwav", "--out", released, "--store", finished_demo.store).code == 0
+    assert avvp("export", released, "--layout", "uwav", "--out", out, "--store", tmp_path / "none").code == 0
+    assert trees.contents(out) == trees.contents(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

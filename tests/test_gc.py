@@ -138,6 +138,9 @@ def test_tags_requests_numbers_and_age_keep_what_else_would_go(chain: tuple[Stor
     assert young.keep[labels] == "younger than 1 days"
     later = NOW + timedelta(days=2)
     assert labels in plan_removal(store, Scope(superseded=True, older_than=timedelta(days=1)), now=later).remove
+    (Path(store.root) / "labels/a/.runs" / f"{made['l2'].key}.json").unlink()
+    undated = plan_removal(store, Scope(superseded=True, older_than=timedelta(days=1)), now=later)
+    assert undated.keep[labels] == "of unknown age"
     store.tag(made["l2"], "paper")
     tagged = plan_removal(store, Scope(superseded=True), now=NOW)
     assert (tagged.keep[labels], tagged.keep[data]) == ("tagged paper", f"read by {labels}")
@@ -281,6 +284,7 @@ def test_a_dry_run_says_what_a_run_then_removes(chain: tuple[Store, dict[str, An
     shown = avvp(*arguments, "--dry-run").out
     assert f"would remove {made['l2'].reference}: superseded" in shown
     assert f"would keep {made['l1'].reference}: read by {made['s1'].reference}" in shown
+    assert "keep" not in avvp("gc", made["l2"].reference, "--store", store.root, "--dry-run").out
     ran = avvp(*arguments, "--json").document
     assert {**ran, "dry_run": True} == planned
     assert before - names(one.reference for one in store.artifacts()) == {one["artifact"] for one in planned["removed"]}

@@ -1,7 +1,6 @@
 """Files of strangers that cannot be trusted are refused by name, and nothing of them becomes visible in the store."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import pickle
@@ -16,18 +15,8 @@ from hypothesis import strategies as st
 
 from avvp_pipe.store import StoreError
 from avvp_pipe.store.layouts.npy import FILE_LIMIT_BYTES, npy_bytes, read_header, read_npy
+from tests import trees
 
-
-def _helpers() -> Any:
-    spec = importlib.util.spec_from_file_location("trees", Path(__file__).with_name("trees.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-trees = _helpers()
 NAMES = trees.clip_names(4)
 STEMS = [name[:11] for name in NAMES]
 GOOD = npy_bytes(np.ones((10, 512), np.float32))

@@ -1,6 +1,5 @@
 """Feature trees of others come in as they are and go out again byte for byte."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,8 @@ from numpy.typing import NDArray
 from avvp_pipe.stages.blocks.adaptive_pooling import adaptive_average
 from avvp_pipe.stages.stage import Silent
 from avvp_pipe.store import Artifact, StoreError
+from tests import trees
 
-
-def _helpers() -> Any:
-    spec = importlib.util.spec_from_file_location("trees", Path(__file__).with_name("trees.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-trees = _helpers()
 numbers, save = trees.numbers, trees.save
 Export = Callable[..., Any]
 

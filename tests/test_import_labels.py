@@ -1,6 +1,5 @@
 """Pseudo-labels of others come in as they are, with soft labels made as here, and go out again byte for byte."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,8 @@ import pytest
 
 from avvp_pipe.pipeline.runner import Step, run_step
 from avvp_pipe.store import load_labels
+from tests import trees
 
-
-def _helpers() -> Any:
-    spec = importlib.util.spec_from_file_location("trees", Path(__file__).with_name("trees.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-trees = _helpers()
 NAMES = trees.clip_names(6)
 STEMS = [name[:11] for name in NAMES]
 

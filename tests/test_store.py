@@ -33,6 +33,7 @@ from avvp_pipe.store import (
     parse_reference,
 )
 from avvp_pipe.store.identity import canonical_json
+from tests.made import made
 
 IDENTITY = Identity("calibrate", 1, {"mode": "per-class"}, {"features": "0123456789ab"})
 PLACE = Reference("thresholds", "mine")
@@ -41,31 +42,7 @@ PLACE = Reference("thresholds", "mine")
 def build(
     store: Store, fill: Callable[[Builder], object], identity: Identity = IDENTITY, place: Reference = PLACE
 ) -> Artifact:
-    with store.build(
-        place,
-        identity,
-        shard_rows=4,
-        provenance=lambda builder: {
-            "stage": identity.stage,
-            "stage_version": identity.version,
-            "params": dict(identity.params),
-            "inputs": {role: f"features/x@{key}" for role, key in identity.inputs.items()},
-            "sources": dict(identity.sources),
-            "software": {},
-            "failures": [vars_of(failure) for failure in builder.failures],
-        },
-        run_facts={},
-        waiting=lambda holder: None,
-    ) as builder:
-        if builder is not None:
-            fill(builder)
-    found = store.find(Reference(place.kind, place.name, identity.key))
-    assert found is not None
-    return found
-
-
-def vars_of(failure: Failure) -> dict[str, str]:
-    return {"video_id": failure.video_id, "code": failure.code, "message": failure.message}
+    return made(store, place, identity, fill, shard_rows=4)
 
 
 def numbers(builder: Builder) -> None:
@@ -309,3 +286,42 @@ def test_labels_load_without_torch(labels_folder: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_folders_that_lead_to_an_artifact_are_synced_once_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avvp_pipe.store import sites
+
+    synced: list[tuple[Path, bool]] = []
+    final = tmp_path / PLACE.kind / PLACE.name / IDENTITY.key
+    monkeypatch.setattr(sites, "sync", lambda folder: synced.append((folder, (final / "zarr.json").is_file())))
+    build(Store(tmp_path), numbers)
+    assert synced == [(final.parent, True), (final.parent.parent, True), (tmp_path, True)]
+
+
+def test_arrays_of_one_artifact_have_the_same_clips_and_failures_have_known_codes(tmp_path: Path) -> None:
+    builder = Builder(tmp_path, shard_rows=4)
+    builder.declare("visual", (8, 2), "float32")
+    with pytest.raises(StoreError, match="'audio' has 9 rows, but the arrays declared before it have 8"):
+        builder.declare("audio", (9, 2), "float32")
+    with pytest.raises(StoreError, match="unknown codes of failure bad luck"):
+        builder.write(slice(0, 4), {"visual": np.ones((4, 2), np.float32)}, failures=[Failure("a", "bad luck", "")])
+    with pytest.raises(StoreError, match="`c` is the folder of an array's chunks"):
+        builder.put("text/c", np.ones(3))
+
+
+def test_a_write_that_a_kill_tore_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    def torn(builder: Builder) -> None:
+        builder.put("audio", np.arange(3.0))
+        (tmp_path / PLACE.kind / PLACE.name / f".{IDENTITY.key}.partial/artifact/audio/c/0.abc.partial").touch()
+
+    artifact = build(Store(tmp_path), torn)
+    assert not [name for name in artifact.place.names() if "partial" in name]
+
+
+def test_a_build_that_fails_at_its_end_leaves_nothing_that_cannot_be_used_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="JSON cannot hold"):
+        build(store, lambda builder: (builder.put("x", np.ones(3)), builder.describe(a=np.nan)))
+    assert store.leftovers() == ()

@@ -70,3 +70,8 @@ def test_people_are_told_where_a_tag_was_before(
     tag(two[0].reference, "paper")
     ran = avvp("tag", "labels/l", "paper", "--store", tmp_path / "store")
     assert ran.out == f"labels/l@paper is {two[1].reference}, moved from {two[0].reference}\n"
+
+
+def test_tags_of_a_name_that_is_not_there_are_wrong_use(two: tuple[Any, Any], tag: Callable[..., Any]) -> None:
+    ran = tag("labels/other")
+    assert (ran.code, "no artifact labels/other" in ran.document["error"]) == (2, True)

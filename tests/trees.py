@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.pipeline.runner import Outcome, Step, run_step
-from avvp_pipe.stages.stage import Silent
+from avvp_pipe.stages.stage import Progress, Silent
 from avvp_pipe.store import Store
 
 CLASSES = ("Cat", "Dog", "Speech")
@@ -57,7 +57,9 @@ def save(path: Path, array: NDArray[Any]) -> None:
     np.save(path, array)
 
 
-def imported(store: Store, what: str, layout: str, source: Path, told: Told | None = None, **params: Any) -> Outcome:
+def imported(
+    store: Store, what: str, layout: str, source: Path | str, told: Progress | None = None, **params: Any
+) -> Outcome:
     """Run `import-features` or `import-labels`."""
     step = Step(f"import-{what}", "theirs", {"layout": layout, "source": str(source), **params}, {"dataset": "clips"})
     return run_step(store, step, progress=told or Told())

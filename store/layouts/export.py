@@ -90,7 +90,7 @@ def _stream_files(
         rows = [row for row in range(start, min(start + ROWS_AT_ONCE, len(stems))) if row in chosen]
         if not rows:
             continue
-        block = np.asarray(artifact.lazy(stored)[start : start + ROWS_AT_ONCE])
+        block = artifact.rows(stored, slice(start, start + ROWS_AT_ONCE))
         for row in rows:
             array = block[row - start] if lengths is None else block[row - start, : lengths[row]]
             if stream.rows not in (None, array.shape[0]) or width not in (None, array.shape[1]):

@@ -118,13 +118,17 @@ def scan(tree: Tree, stream: Stream, lengths: NDArray[Any], *, width: int | None
     return Facts(first[1].dtype, orders.pop() if len(orders) == 1 else None, rows, first[1].shape[1])
 
 
-def read_single(tree: Tree, single: Single, classes: int) -> NDArray[Any] | None:
-    """The array of a file that is there once: (C,) or (C, width); None where it is not there."""
+def read_single(tree: Tree, single: Single, classes: int, *, any_width: bool = False) -> NDArray[Any] | None:
+    """The array of a file that is there once: (C,) or (C, width); None where it is not there.
+
+    any_width: take a second axis of another length than the released files'. Raises StoreError for another shape.
+    """
     path = tree.singles.get(single.array)
     if path is None:
         return None
     array = read_npy(path, finite=single.finite)
-    wanted = (classes,) if single.width is None else (classes, single.width)
+    width = array.shape[-1] if any_width and array.ndim == 2 else single.width
+    wanted = (classes,) if single.width is None else (classes, width)
     if array.shape != wanted or array.dtype.kind != "f":
         raise StoreError(
             f"{path}: wanted floats of shape {wanted}, one row for each of the dataset's {classes} classes, "

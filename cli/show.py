@@ -6,7 +6,7 @@ from typing import Any
 from avvp_pipe.cli.console import Console, say, table
 from avvp_pipe.pipeline.runner import Outcome
 from avvp_pipe.pipeline.status import Condition
-from avvp_pipe.store import Artifact, Store
+from avvp_pipe.store import Artifact, Store, StoreError
 
 SHOWN_FAILURES = 10
 METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Typeo", "Evento")
@@ -82,16 +82,7 @@ def print_conditions(found: Sequence[Condition], console: Console) -> None:
 
 def print_artifacts(store: Store, found: Iterable[Artifact], console: Console) -> None:
     """The artifacts of a store, newest of each name last."""
-    rows = [
-        {
-            "artifact": str(artifact.reference),
-            "stage": artifact.provenance["stage"],
-            "bytes": artifact.size_bytes(),
-            "failures": len(artifact.provenance["failures"]),
-            "finished": store.finished(artifact)[:19].replace("T", " "),
-        }
-        for artifact in found
-    ]
+    rows = [_row(store, artifact) for artifact in found]
 
     def shown() -> None:
         if not rows:
@@ -99,12 +90,31 @@ def print_artifacts(store: Store, found: Iterable[Artifact], console: Console) -
             return
         columns = ("artifact", "finished (UTC)", "size", "failed")
         lines = [
-            (str(row["artifact"]), str(row["finished"]), human_bytes(int(row["bytes"])), str(row["failures"] or ""))
+            (
+                row["artifact"],
+                row["finished"],
+                human_bytes(row["bytes"]),
+                "damaged" if row["damage"] else str(row["failures"] or ""),
+            )
             for row in rows
         ]
         table("", columns, lines, left=2)
+        for row in rows:
+            if row["damage"]:
+                say(f"damaged: {row['damage']}")
 
     console.result({"artifacts": rows}, shown)
+
+
+def _row(store: Store, artifact: Artifact) -> dict[str, Any]:
+    """One line of `ls`; a damaged artifact has one too."""
+    row = {"artifact": str(artifact.reference), "bytes": artifact.size_bytes()}
+    row["finished"] = store.finished(artifact)[:19].replace("T", " ")
+    try:
+        provenance = artifact.provenance
+    except StoreError as error:
+        return {**row, "stage": None, "failures": 0, "damage": str(error)}
+    return {**row, "stage": provenance["stage"], "failures": len(provenance["failures"]), "damage": None}
 
 
 def human_bytes(count: int) -> str:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from avvp_pipe.store.artifact import Artifact, artifact_in
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
 from avvp_pipe.store.identity import Identity, differences
+from avvp_pipe.store.notes import Request
 from avvp_pipe.store.places import cache_folder
 from avvp_pipe.store.reference import KINDS, Reference, parse_reference
-from avvp_pipe.store.store import DEFAULT_STORE, Request, Store
+from avvp_pipe.store.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
     from avvp_pipe.store.builder import Builder, Failure

@@ -150,16 +150,27 @@ class Builder:
             raise StoreError(f"{name!r} has {shape[0]} rows, but the arrays declared before it have {self._rows}")
         self._rows = shape[0]
         self._declared.append(_checked(name))
-        if name in self._group:
-            return
         row_bytes = max(1, math.prod(shape[1:]) * np.dtype(dtype).itemsize)
         chunk = _chunk_rows(row_bytes, self._shard_rows)
+        if name in self._group:
+            begun, wanted = self._group[name], (shape, dtype, (chunk, *shape[1:]), (self._shard_rows, *shape[1:]))
+            if not isinstance(begun, zarr.Array) or wanted != (
+                begun.shape,
+                begun.dtype.name,
+                begun.chunks,
+                begun.shards,
+            ):
+                raise StoreError(
+                    f"{self._folder} was begun with another layout of {name!r}, by another version of this program; "
+                    "remove it to build from the start: avvp-pipe gc --leftovers"
+                )
+            return
         compress = () if np.dtype(dtype).kind == "f" else (ZstdCodec(),)
         self._group.create_array(
             name,
             shape=shape,
             chunks=(chunk, *shape[1:]),
-            shards=(self._shard_rows, *shape[1:]),
+            shards=(min(self._shard_rows, -(-max(shape[0], 1) // chunk) * chunk), *shape[1:]),
             dtype=dtype,
             fill_value=fill,
             compressors=(*compress, Crc32cCodec()),

@@ -8,7 +8,7 @@ one way only, so that any other byte in it shows.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from avvp_pipe.store.identity import canonical_json
@@ -42,7 +42,9 @@ def node_digests(files: Mapping[str, str]) -> dict[str, str]:
     for name, digest in files.items():
         if name != METADATA:
             lines.setdefault(node_of(name), []).append(f"{digest}  {name}\n")
-    return {node: hashlib.sha256("".join(sorted(those)).encode()).hexdigest() for node, those in sorted(lines.items())}
+    # File systems hold names that are no UTF-8; they are added files, which must show and not raise.
+    texts = {node: "".join(sorted(those)).encode(errors="surrogateescape") for node, those in sorted(lines.items())}
+    return {node: hashlib.sha256(text).hexdigest() for node, text in texts.items()}
 
 
 def sealed(attributes: Mapping[str, Any], nodes: Mapping[str, str]) -> bytes:
@@ -77,8 +79,3 @@ def digest_of(attributes: Mapping[str, Any]) -> str:
     """The digest of a sealed artifact, "" for one without."""
     integrity = attributes.get("integrity")
     return str(integrity.get("self", "")) if isinstance(integrity, dict) else ""
-
-
-def lines_of(files: Iterable[tuple[str, str]]) -> str:
-    """Digests of files as `sha256sum -c` reads them."""
-    return "".join(f"{digest}  {name}\n" for name, digest in files)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from avvp_pipe.store.artifact import Artifact
+from avvp_pipe.store.artifact import Artifact, checked_provenance
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.reference import KINDS, Reference, parse_reference
@@ -162,7 +162,7 @@ def _node(
     if found := store.find(reference) or twins().get((reference.kind, reference.version)):
         return _stored_node(store, found, reference)
     if reference in recorded:
-        return _made(reference, "recorded", recorded[reference])
+        return _made(reference, "recorded", checked_provenance(recorded[reference], f"{reference}, as released,"))
     return Node(reference, "missing")
 
 

@@ -18,6 +18,14 @@ FORMAT = 1
 
 METADATA_LIMIT_BYTES = 64 * 2**20
 CHUNK_LIMIT_BYTES = 2**30
+FILE_LIMIT_BYTES = 2 * CHUNK_LIMIT_BYTES
+"""Of any file; a shard with its index and checksums stays well below."""
+TEXT_BYTES = 2**10
+"""Of a string, on average over those of a chunk; the longest are paths."""
+FILES_LIMIT = 2**17
+"""Of one array: two million clips in shards of sixteen."""
+DEPTH_LIMIT = 64
+"""Of objects and lists within one another."""
 AXIS_LIMIT = 2**40
 _ITEM_BYTES = {
     "bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8,
@@ -42,14 +50,15 @@ class ArrayFacts:
 
     @property
     def decoded_bytes(self) -> int:
-        """Of the whole array in memory; for text, of its references alone."""
-        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+        """Of the whole array in memory; for text, what it may come to."""
+        return math.prod(self.shape) * (TEXT_BYTES if self.dtype == "string" else _ITEM_BYTES[self.dtype])
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object out of the bytes of a metadata file. Raises StoreError."""
     try:
-        document = json.loads(data, object_pairs_hook=_once)
+        document = json.loads(data, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        _require_flat(document, DEPTH_LIMIT)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where} is not readable JSON ({error}); the artifact is damaged") from error
     if not isinstance(document, dict):
@@ -62,6 +71,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice in one object")
     return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return number
+
+
+def _require_flat(node: Any, depth: int) -> None:
+    """Refuse what is nested so deep that code that walks through it would fail."""
+    if isinstance(node, dict | list):
+        if not depth:
+            raise ValueError(f"nested deeper than {DEPTH_LIMIT} times")
+        for one in node.values() if isinstance(node, dict) else node:
+            _require_flat(one, depth - 1)
 
 
 def check_root(document: dict[str, Any], where: str) -> dict[str, Any]:
@@ -169,6 +193,8 @@ def _check_sizes(shape: tuple[int, ...], chunk: tuple[int, ...], stored: tuple[i
         raise _WrongError(f"chunks {list(stored)} do not fit the shape {list(shape)}")
     if math.prod(stored) * _ITEM_BYTES[dtype] > CHUNK_LIMIT_BYTES:
         raise _WrongError(f"one chunk of {list(stored)} {dtype} is larger than {CHUNK_LIMIT_BYTES} bytes")
+    if math.prod(-(-side // part) for side, part in zip(shape, stored, strict=True)) > FILES_LIMIT:
+        raise _WrongError(f"the shape {list(shape)} takes more than {FILES_LIMIT} files of {list(stored)}")
 
 
 def _check_fill(value: Any, dtype: str) -> None:

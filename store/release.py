@@ -105,7 +105,7 @@ def open_release(path: Path) -> Artifact:
     unnamed = Artifact(place, Reference("labels", "release"))
     told = unnamed.attrs.get("release")
     try:
-        reference = parse_reference(told["reference"]) if isinstance(told, dict) else unnamed.reference
+        reference = parse_reference(told["reference"], kind="labels") if isinstance(told, dict) else unnamed.reference
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} does not say which labels it holds ({error})") from error
     return Artifact(place, reference)

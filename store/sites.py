@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from avvp_pipe.store.errors import StoreWriteError
 from avvp_pipe.store.integrity import METADATA
 from avvp_pipe.store.journal import GROUP, JOURNAL, SCRATCH
 from avvp_pipe.store.places.bucket import Bucket
 from avvp_pipe.store.places.folder import Folder, sync
-from avvp_pipe.store.places.locks import Holder, file_lock, lease
+from avvp_pipe.store.places.locks import Holder, file_lock, is_ours, lease
 
 if TYPE_CHECKING:
     from avvp_pipe.store.builder import Mirror
@@ -175,7 +176,9 @@ class BucketSite:
         return self.bucket.size(f"{self.key}/{METADATA}") is not None
 
     def keep(self, files: Sequence[str]) -> None:
-        """Put files under the artifact's final name, where nobody looks yet."""
+        """Put files under the artifact's final name, where nobody looks yet. Raises StoreWriteError, as do the others
+        that put, where another machine took over meanwhile."""
+        self._require_ours()
         for name in files:
             self.bucket.write(f"{self.key}/{name}", (self.partial / GROUP / name).read_bytes())
 
@@ -185,6 +188,7 @@ class BucketSite:
 
     def save(self, name: str) -> None:
         """Put a file of the scratch folder, in place of an older one."""
+        self._require_ours()
         self.bucket.write(f"{partial_name(self.key)}/{SCRATCH}/{name}", (self.partial / SCRATCH / name).read_bytes())
 
     def note(self, entry: Mapping[str, Any]) -> None:
@@ -199,12 +203,21 @@ class BucketSite:
 
     def publish(self, root: bytes) -> None:
         """Put the root's metadata: from here on the artifact is there."""
+        self._require_ours()
         self.bucket.write(f"{self.key}/{METADATA}", root)
         self.clear()
 
     def clear(self) -> None:
         """Remove the journal in the bucket and the folder here; unpublished files go too."""
-        self.bucket.remove(partial_name(self.key))
-        if not self.is_built():
-            self.bucket.remove(self.key)
+        if is_ours(self.bucket, lock_name(self.key)):
+            self.bucket.remove(partial_name(self.key))
+            if not self.is_built():
+                self.bucket.remove(self.key)
         shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())
+
+    def _require_ours(self) -> None:
+        if not is_ours(self.bucket, lock_name(self.key)):
+            raise StoreWriteError(
+                f"{self.bucket.location}/{self.key} is built by another machine now, since this one was not heard of "
+                "for a while; run the same command again to find what it made"
+            )

@@ -6,11 +6,10 @@ each was built) and, while a build runs or after it was killed, `.<key>.partial/
 """
 
 import errno
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.integrity import METADATA
+from avvp_pipe.store.notes import Request, read_note, read_request, write_note
 from avvp_pipe.store.places import WritablePlace, is_url, open_place
 from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import KINDS, LATEST, Reference, check_tag, parse_reference
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from avvp_pipe.store.sites import Site
 
 DEFAULT_STORE = "artifacts"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for under a name: enough to tell later whether the artifact there is still right."""
-
-    stage: str
-    params: Mapping[str, Any]
-    """All parameters, those that only change speed or say where files lie included."""
-    inputs: Mapping[str, str]
-    """Role -> reference, as it was given: without a version it means the newest."""
-    key: str
 
 
 class Store:
@@ -81,17 +69,24 @@ class Store:
         return str(self.run_record(artifact).get("finished", ""))
 
     def run_record(self, artifact: Artifact) -> Mapping[str, Any]:
-        """How the build went: finished, seconds, speed parameters. Empty where the record was lost."""
-        return self._read_json(f"{_folder(artifact.reference)}/.runs/{artifact.key}.json")
+        """How the build went: finished, seconds, speed parameters. Empty where the record was lost, or is damaged.
+
+        Nothing depends on it, so that listing and cleaning go on; `verify` tells of the damage.
+        """
+        try:
+            return self.run_note(artifact)
+        except StoreWriteError:
+            raise
+        except StoreError:
+            return {}
+
+    def run_note(self, artifact: Artifact) -> Mapping[str, Any]:
+        """The same. Raises StoreError where it is damaged."""
+        return read_note(self.place, f"{_folder(artifact.reference)}/.runs/{artifact.key}.json")
 
     def request(self, reference: Reference) -> Request | None:
         """What was last asked for under this kind and name, or None."""
-        record = self._read_json(f"{_folder(reference)}/.request.json")
-        try:
-            return Request(**record) if record else None
-        except TypeError as error:
-            where = f"{self.root}/{_folder(reference)}/.request.json"
-            raise StoreError(f"{where} is not a request ({error}); delete it and run the step again") from error
+        return read_request(self.place, f"{_folder(reference)}/.request.json")
 
     def requests(self) -> Iterator[tuple[Reference, Request]]:
         """Everything that was asked for, in the pipeline's order of kinds."""
@@ -103,16 +98,16 @@ class Store:
 
     def ask(self, reference: Reference, request: Request) -> None:
         """Record what is asked for under a name."""
-        self._write_json(f"{_folder(reference)}/.request.json", asdict(request))
+        write_note(self.place, f"{_folder(reference)}/.request.json", asdict(request))
 
     def tags(self, reference: Reference) -> dict[str, str]:
         """Tag -> key, of a kind and name."""
-        return {str(tag): str(key) for tag, key in self._read_json(f"{_folder(reference)}/.tags.json").items()}
+        return {str(tag): str(key) for tag, key in read_note(self.place, f"{_folder(reference)}/.tags.json").items()}
 
     def tag(self, artifact: Artifact, tag: str) -> None:
         """Let `kind/name@tag` mean this artifact, whatever it meant before. Raises StoreError for unusable tags."""
         tags = {**self.tags(artifact.reference), check_tag(tag): artifact.key}
-        self._write_json(f"{_folder(artifact.reference)}/.tags.json", tags)
+        write_note(self.place, f"{_folder(artifact.reference)}/.tags.json", tags)
 
     def untag(self, reference: Reference, tag: str) -> None:
         """Forget a tag. Raises StoreError where there is none such."""
@@ -120,7 +115,7 @@ class Store:
         if tag not in tags:
             raise StoreError(f"{reference} has no tag {tag!r}; it has {', '.join(sorted(tags)) or 'none'}")
         kept = {other: key for other, key in tags.items() if other != tag}
-        self._write_json(f"{_folder(reference)}/.tags.json", kept)
+        write_note(self.place, f"{_folder(reference)}/.tags.json", kept)
 
     def find(self, reference: Reference) -> Artifact | None:
         """The complete artifact a reference means, or None.
@@ -133,7 +128,7 @@ class Store:
         if version and version != LATEST:
             version = self.tags(reference).get(version, version)
             fitting = [artifact for artifact in found if artifact.key.startswith(version)]
-            if len(fitting) > 1:
+            if len(fitting) > 1 and fitting[0].key != version:  # they are sorted
                 keys = ", ".join(artifact.key for artifact in fitting)
                 raise StoreError(f"{reference} fits several artifacts ({keys}); give more digits")
             return fitting[0] if fitting else None
@@ -209,16 +204,20 @@ class Store:
                 return
             site.clear()
             group, root = Folder(site.partial / GROUP), b""
-            for name, data in files:
-                group.write(name, data)
-                root = data if name == METADATA else root
-            if site.mirror:
-                site.mirror.keep([name for name in group.names() if name != METADATA])
+            try:
+                for name, data in files:
+                    group.write(name, data)
+                    root = data if name == METADATA else root
+                if site.mirror:
+                    site.mirror.keep([name for name in group.names() if name != METADATA])
+            except BaseException:
+                site.clear()
+                raise
             self._note_run(reference, {"finished": datetime.now(UTC).isoformat(), **run_facts})
             site.publish(root)
 
     def _note_run(self, reference: Reference, facts: Mapping[str, Any]) -> None:
-        self._write_json(f"{_folder(reference)}/.runs/{reference.version}.json", facts)
+        write_note(self.place, f"{_folder(reference)}/.runs/{reference.version}.json", facts)
 
     @contextmanager
     def _written(self, reference: Reference, site: "Site") -> Iterator[None]:
@@ -275,23 +274,14 @@ class Store:
 
     def tidy(self, artifact: Artifact) -> None:
         """Clear the site of a finished artifact, should a kill have come between publishing and clearing."""
+        from avvp_pipe.store.places.locks import is_held
+        from avvp_pipe.store.sites import lock_name
+
         site = self._site(artifact.reference, artifact.key)
-        if site.partial.exists():
+        lock = f"{_folder(artifact.reference)}/{lock_name(artifact.key)}"
+        if site.partial.exists() and not is_held(self.place, lock):
             with site.lock(lambda holder: None):
                 site.clear()
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            loaded = json.loads(self.place.read(name))
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError as error:
-            where = f"{self.root}/{name}"
-            raise StoreError(f"{where} is not JSON ({error}); delete it and run the step again") from error
-        return dict(loaded)
-
-    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        self.place.write(name, json.dumps(value, indent=1, sort_keys=True).encode())
 
 
 def _folder(reference: Reference) -> str:

@@ -14,14 +14,18 @@ from avvp_pipe.store.artifact import Artifact, checked_provenance
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, root_bytes, self_digest
-from avvp_pipe.store.metadata import parse_json
+from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, parse_json
+from avvp_pipe.store.places.bucket import Cached
 from avvp_pipe.store.places.folder import Folder
-from avvp_pipe.store.reference import parse_reference
+from avvp_pipe.store.reference import KINDS, Reference, parse_reference
 from avvp_pipe.store.schema import check_shapes, columns, wrong_values
 from avvp_pipe.store.status import CODES, Status
 
 if TYPE_CHECKING:
     from avvp_pipe.store.store import Store
+
+SEGMENTS_LIMIT = 2**32
+"""Of one artifact that can be looked through."""
 
 __all__ = ["Finding", "Verdict", "verify", "verify_store"]
 
@@ -58,6 +62,8 @@ def verify(artifact: Artifact, store: "Store | None" = None) -> Verdict:
     except StoreError as error:
         return Verdict(str(artifact.reference), "", 0, 0, (Finding(METADATA, str(error)),))
     names = list(artifact.place.names())
+    if isinstance(artifact.place, Cached):
+        artifact = Artifact(artifact.place.origin, artifact.reference)  # what is stored, not what was read once
     findings = (
         *_root(artifact),
         *_links(artifact, names),
@@ -70,8 +76,12 @@ def verify(artifact: Artifact, store: "Store | None" = None) -> Verdict:
 
 def verify_store(store: "Store") -> Iterator[Finding]:
     """What is wrong with the files beside the artifacts: unreadable records, tags that mean nothing any more."""
-    for name in sorted({(one.kind, one.name) for one in store.artifacts()}):
-        reference = parse_reference("/".join(name))
+    for artifact in store.artifacts():
+        try:
+            store.run_note(artifact)
+        except StoreError as error:
+            yield Finding(str(artifact.reference), str(error))
+    for reference in (Reference(kind, name) for kind in KINDS for name in store.place.folders(kind)):
         try:
             store.request(reference)
             for tag, key in store.tags(reference).items():
@@ -105,7 +115,10 @@ def _files(artifact: Artifact, names: list[str]) -> Iterator[Finding]:
     digests = {}
     for name in names:
         try:
-            digests[name] = file_digest(artifact.place.read(name))
+            if (artifact.place.size(name) or 0) > FILE_LIMIT_BYTES:
+                yield Finding(name, f"is larger than {FILE_LIMIT_BYTES} bytes, and so none of the artifact's files")
+            else:
+                digests[name] = file_digest(artifact.place.read(name))
         except (OSError, StoreError) as error:
             yield Finding(name, f"cannot be read: {error}")
     found = node_digests(digests)
@@ -174,6 +187,8 @@ def _present(artifact: Artifact) -> NDArray[np.bool_] | None:
     ]
     if not shapes:
         return None
+    if shapes[0][0] * shapes[0][1] > SEGMENTS_LIMIT:
+        raise StoreError(f"{shapes[0][0]} clips of {shapes[0][1]} segments are more than {SEGMENTS_LIMIT} segments")
     present = np.arange(shapes[0][1]) < artifact.array("lengths")[:, None]
     if "status" in artifact:
         present &= (artifact.array("status") == Status.OK)[:, None]
@@ -234,11 +249,16 @@ def _lineage(lineage: Any) -> Iterator[Finding]:
 def _inputs(record: Mapping[str, Any], lineage: Mapping[str, Any], store: "Store") -> Iterator[Finding]:
     digests = record.get("input_digests", {})
     for role, text in record["inputs"].items():
-        found = store.find(parse_reference(text))
+        try:
+            found = store.find(parse_reference(text))
+            digest = found.digest if found else ""
+        except StoreError as error:
+            yield Finding(f"input {role}", str(error))
+            continue
         if found is None:
             if text not in lineage:
                 yield Finding(f"input {role}", f"{text} is not in the store any more, nor is its record")
-        elif isinstance(digests, dict) and digests.get(role) and digests[role] != found.digest:
+        elif isinstance(digests, dict) and digests.get(role) and digests[role] != digest:
             yield Finding(
                 f"input {role}", f"{text} is not the one that was read: it was built anew and came out otherwise"
             )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avvp_pipe.store import Store, StoreError, StoreWriteError, load_labels
+from avvp_pipe.store import Builder, Store, StoreError, StoreWriteError, load_labels
 from avvp_pipe.store.places import cache_folder, locks
 from avvp_pipe.store.places.bucket import Bucket
 from avvp_pipe.store.verify import verify
@@ -302,8 +302,12 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_machine(
 
 
 def test_what_a_failed_build_put_into_a_bucket_goes_with_it(url: str) -> None:
+    def fill(builder: Builder) -> None:
+        builder.put("x", np.ones(3))
+        builder.describe(a=np.nan)
+
     with pytest.raises(StoreError, match="JSON cannot hold"):
-        made(Store(url), PLACE, IDENTITY, lambda builder: (builder.put("x", np.ones(3)), builder.describe(a=np.nan)))
+        made(Store(url), PLACE, IDENTITY, fill)
     assert [name for name in names_in(url) if IDENTITY.key in name] == []
 
 

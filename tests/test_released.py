@@ -285,7 +285,7 @@ FORGERIES: list[tuple[Callable[[dict[str, bytes]], None], str]] = [
     (with_metadata("weak/zarr.json", shape=[20]), "do not fit the shape"),
     (
         with_metadata("audio_soft/zarr.json", shape=[2**39, 10, 11]),
-        r"has shape .*, but axis N has 20|declares labels of",
+        "takes more than 131072 files",
     ),
     (with_metadata("audio_soft/zarr.json", data_type="float64"), "holds float64, where float32 is wanted"),
     (without("visual_hard/"), "has no visual_hard"),

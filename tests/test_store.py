@@ -321,7 +321,11 @@ def test_a_write_that_a_kill_tore_is_no_part_of_the_artifact(tmp_path: Path) -> 
 
 
 def test_a_build_that_fails_at_its_end_leaves_nothing_that_cannot_be_used_again(tmp_path: Path) -> None:
+    def fill(builder: Builder) -> None:
+        builder.put("x", np.ones(3))
+        builder.describe(a=np.nan)
+
     store = Store(tmp_path)
     with pytest.raises(StoreError, match="JSON cannot hold"):
-        build(store, lambda builder: (builder.put("x", np.ones(3)), builder.describe(a=np.nan)))
+        build(store, fill)
     assert store.leftovers() == ()

@@ -1,6 +1,7 @@
 """What strangers call their clips and classes is shown, and never does anything to the terminal."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for name, value in (("x", 0.75), ("y", 0.25)):
         identity = Identity("pse\x1b[1mudo[/nope]", 1, {"a\x1b[1m[/x]": f"\x1b[2J[/b]{name}"}, {}, {"s\x07": "d\x1b"})
-        made(Store(root), Reference("labels", name), identity, lambda builder, value=value: fill(builder, value))
+        made(Store(root), Reference("labels", name), identity, partial(fill, value=value))
     release(Store(root).get("labels/x"), Store(root), root / "x.zarr.zip")
     return root
 

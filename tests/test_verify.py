@@ -116,7 +116,7 @@ def test_an_input_that_is_gone_or_came_out_otherwise_is_found(tmp_path: Path) ->
     store = Store(tmp_path)
     read = features(store)
     identity = Identity("pseudolabel", 1, {}, {"features": read.key})
-    record = {"inputs": {"features": str(read.reference)}, "input_digests": {"features": read.digest}}
+    record: dict[str, Any] = {"inputs": {"features": str(read.reference)}, "input_digests": {"features": read.digest}}
     labels = made(store, Reference("scores", "s"), identity, lambda builder: builder.describe(a=1), **record)
     assert "input features" not in findings(labels, store)
     store.discard(read)
@@ -128,7 +128,35 @@ def test_an_input_that_is_gone_or_came_out_otherwise_is_found(tmp_path: Path) ->
     assert f"input features: {read.reference} is not the one that was read" in findings(labels, store)
 
 
+def test_one_damaged_artifact_does_not_hide_how_the_others_are(demo_copy: Any, avvp: Callable[..., Any]) -> None:
+    store = Store(demo_copy.store)
+    (store.get("labels/uwav").path / METADATA).write_bytes(b"{")
+    ran = avvp("verify", "--store", demo_copy.store, "--json", "--quiet")
+    assert ran.code == 1
+    wrong = {one["artifact"].partition("@")[0] for one in ran.document["artifacts"] if one["findings"]}
+    assert "labels/uwav" in wrong
+    assert len(ran.document["artifacts"]) == len(list(store.artifacts()))
+
+
 def test_a_file_that_is_not_there_is_wrong_use(tmp_path: Path, avvp: Callable[..., Any]) -> None:
     for command in (("verify",), ("labels", "adopt")):
         ran = avvp(*command, tmp_path / "nowhere.zarr.zip", "--store", tmp_path / "store", "--json")
         assert (ran.code, "no file" in ran.document["error"]) == (2, True)
+
+
+def test_damage_to_one_artifact_or_one_note_does_not_stop_ls_or_verify(avvp: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    good, bad = made_labels(store, name="good"), made_labels(store, name="bad")
+    (bad.path / "zarr.json").write_text("{")
+    note = good.path.parent / ".runs" / f"{good.key}.json"
+    note.write_text("[1]")
+    ran = avvp("ls", "--store", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    rows = {row["artifact"]: row["damage"] for row in ran.document["artifacts"]}
+    assert rows[str(good.reference)] is None
+    assert "not readable JSON" in rows[str(bad.reference)]
+    assert "damaged" in avvp("ls", "--store", tmp_path).out
+    ran = avvp("verify", "--store", tmp_path, "--json", "--quiet")
+    assert ran.code == 1
+    assert [one["artifact"] for one in ran.document["artifacts"] if one["findings"]] == [str(bad.reference)]
+    assert f"{note.name} is damaged (a list, not an object); delete it" in ran.document["store"][0]["message"]

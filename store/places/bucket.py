@@ -181,23 +181,25 @@ class Cached:
 
     def read(self, name: str) -> bytes:
         """All bytes, from the cache where it has them."""
-        if self.folder.size(name) is None:
-            data = self.origin.read(name)
-            with suppress(StoreWriteError):  # a full disk costs speed, not the read
-                self.folder.write(name, data)
-            return data
-        return self.folder.read(name)
+        with suppress(OSError, StoreError):  # not there yet, or the cache is of no use: that costs speed, not the read
+            return self.folder.read(name)
+        data = self.origin.read(name)
+        with suppress(StoreWriteError):
+            self.folder.write(name, data)
+        return data
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Some bytes; the file they are in is cached whole."""
-        if self.folder.size(name) is None:
-            return self.read(name)[start:stop]
-        return self.folder.read_range(name, start, stop)
+        with suppress(OSError, StoreError):
+            return self.folder.read_range(name, start, stop)
+        return self.read(name)[start:stop]
 
     def size(self, name: str) -> int | None:
         """Bytes of a file."""
-        cached = self.folder.size(name)
-        return self.origin.size(name) if cached is None else cached
+        with suppress(StoreError):
+            if (cached := self.folder.size(name)) is not None:
+                return cached
+        return self.origin.size(name)
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Names of all files, as the origin has them."""

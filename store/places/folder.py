@@ -1,5 +1,6 @@
 """A folder on this machine, or on a disk that it mounts."""
 
+import errno
 import os
 import shutil
 import stat
@@ -27,21 +28,29 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file. Raises StoreError for what is no file: a pipe would block."""
-        with _opened(self.path / name) as file:
+        with _opened(self._at(name)) as file:
             return file.read()
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes start to stop."""
-        with _opened(self.path / name) as file:
+        with _opened(self._at(name)) as file:
             file.seek(start)
             return file.read(stop - start)
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, None where there is none."""
         try:
-            return (self.path / name).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return self._at(name).stat().st_size
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+                return None
+            raise StoreWriteError(f"cannot read {self.path / name}: {error}") from error
+
+    def _at(self, name: str) -> Path:
+        """The path of a file in this folder. Raises StoreError for a name that leads out of it, or is none."""
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name or not _is_encodable(name):
+            raise StoreError(f"{self.path} holds no file {name!r}: that is no name within a folder")
+        return self.path / name
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Names of all files, sorted; links count as files and are not followed into folders."""
@@ -92,11 +101,24 @@ class Folder:
 
 
 def _opened(path: Path) -> BinaryIO:
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise StoreWriteError(f"cannot read {path}: {error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise StoreError(f"{path} is no plain file; an artifact holds nothing else")
-    return file
+    return os.fdopen(descriptor, "rb")
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _clear_abandoned(target: Path) -> None:

@@ -20,7 +20,7 @@ from avvp_pipe.store.places import Place
 from avvp_pipe.store.places.bucket import Bucket
 from avvp_pipe.store.places.folder import Folder
 
-__all__ = ["Holder", "file_lock", "is_held", "lease", "ourselves"]
+__all__ = ["Holder", "file_lock", "is_held", "is_ours", "lease", "ourselves"]
 
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 45.0
@@ -115,8 +115,7 @@ def _is_locked(path: Path) -> bool:
 def lease(bucket: Bucket, name: str, waiting: Callable[[Holder | None], None]) -> Iterator[None]:
     """Hold the object `name`, renewing it from a thread. `waiting` is called once where somebody else holds it.
 
-    A lease that was lost all the same (a machine asleep for a minute) harms nothing: same key, same bytes, and the
-    object that makes the artifact visible is written last.
+    It can be lost all the same, to another machine while this one is asleep: who writes asks `is_ours` before.
     """
     tag = _acquire(bucket, name, waiting)
     over = threading.Event()
@@ -130,6 +129,14 @@ def lease(bucket: Bucket, name: str, waiting: Callable[[Holder | None], None]) -
         beat.join()
         if bucket.tag(name) == mine[0]:
             bucket.remove(name)
+
+
+def is_ours(bucket: Bucket, name: str) -> bool:
+    """Whether this process still holds the lease `name`."""
+    with suppress(FileNotFoundError):
+        holder = read_holder(bucket.read(name))
+        return holder is not None and (holder.host, holder.pid) == (platform.node(), os.getpid())
+    return False
 
 
 def _acquire(bucket: Bucket, name: str, waiting: Callable[[Holder | None], None]) -> str:

@@ -1,29 +1,32 @@
 """How zarr reads from a Place: a read-only store over any tree of files, with decompression kept within bounds."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
+import zarr.codecs
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, NDBuffer
 from zarr.registry import register_codec
 
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
+from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, TEXT_BYTES
 from avvp_pipe.store.places import Place
 
 __all__ = ["open_array"]
 
-ZSTD_SLACK_BYTES = 64 * 2**20
-"""What a compressed piece of unknown decoded size, such as strings, may come to."""
+TEXT_SLACK_BYTES = 64 * 2**10
+"""So much more may a chunk of text come to, for those of few but long strings."""
 
 
 def open_array(place: Place, name: str) -> "zarr.Array[Any]":
     """Open an array whose metadata were found to be sound, for reading."""
-    with zarr.config.set({"codecs.zstd": f"{__name__}.BoundedZstd"}):
+    with zarr.config.set({f"codecs.{name}": f"{__name__}.{codec.__name__}" for name, codec in _BOUNDED.items()}):
         return zarr.open_array(PlaceStore(place), path=name, mode="r", zarr_format=3)
 
 
@@ -57,6 +60,8 @@ class PlaceStore(Store):
 
     def _read(self, key: str, wanted: ByteRequest | None) -> bytes:
         if wanted is None:
+            if (self._place.size(key) or 0) > FILE_LIMIT_BYTES:
+                raise StoreError(f"{self._place.location}/{key} is larger than {FILE_LIMIT_BYTES} bytes")
             return self._place.read(key)
         if isinstance(wanted, RangeByteRequest):
             return self._place.read_range(key, wanted.start, wanted.end)
@@ -125,17 +130,27 @@ class BoundedZstd(ZstdCodec):
     """zstd that looks at what a frame says it will decode to before decoding it: no bomb goes off."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        declared = _frame_content_size(chunk_bytes.to_bytes()[:18])
-        item = getattr(chunk_spec.dtype, "item_size", None)
-        room = ZSTD_SLACK_BYTES
-        if isinstance(item, int):
-            for side in chunk_spec.shape:
-                item *= side
-            room = item + 1024  # a checksum codec may stand between
+        data = chunk_bytes.to_bytes()
+        declared = _frame_content_size(data[:18])
+        item, count = getattr(chunk_spec.dtype, "item_size", None), math.prod(chunk_spec.shape)
+        room = count * item if isinstance(item, int) else count * TEXT_BYTES + TEXT_SLACK_BYTES
         if declared is None or declared > room:
             raise StoreError(
                 f"a compressed piece says that it decodes to {declared} bytes; at most {room} belong there"
             )
+        if _frame_end(data) != len(data):
+            raise StoreError("a compressed piece is cut off, or something follows it")
+        return await super()._decode_single(chunk_bytes, chunk_spec)
+
+
+@dataclass(frozen=True)
+class VLenUTF8Codec(zarr.codecs.VLenUTF8Codec):
+    """Strings, decoded only where there are as many as belong there. zarr knows the codec of strings by this name."""
+
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        declared, wanted = int.from_bytes(chunk_bytes.to_bytes()[:4], "little"), math.prod(chunk_spec.shape)
+        if declared != wanted:
+            raise StoreError(f"a piece of text says that it holds {declared} strings; {wanted} belong there")
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -147,14 +162,37 @@ def _frame_content_size(head: bytes) -> int | None:
     """
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         return None
-    descriptor = head[4]
-    single_segment, size_flag = descriptor >> 5 & 1, descriptor >> 6
-    place = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
-    width = (single_segment, 2, 4, 8)[size_flag]
+    place, width = _content_size_field(head[4])
     field = head[place : place + width]
     if not width or len(field) < width:
         return None
-    return int.from_bytes(field, "little") + (256 if size_flag == 1 else 0)
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
 
 
-register_codec("zstd", BoundedZstd)
+def _content_size_field(descriptor: int) -> tuple[int, int]:
+    """Where the field of the content size begins in a frame, and how many bytes it has."""
+    single_segment = descriptor >> 5 & 1
+    place = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
+    return place, (single_segment, 2, 4, 8)[descriptor >> 6]
+
+
+def _frame_end(data: bytes) -> int:
+    """Where the first zstd frame ends (section 3.1.1.2), beyond the data where it is cut off.
+
+    What comes after a frame would be decoded too, and nothing bounds that.
+
+    >>> _frame_end(bytes.fromhex("28b52ffd2005 290000 68656c6c6f") + b"more")
+    14
+    """
+    place = sum(_content_size_field(data[4]))
+    last = False
+    while not last and place < len(data):
+        header = int.from_bytes(data[place : place + 3], "little")
+        last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+        place += 3 + (1 if kind == 1 else size)  # kind 1: one byte, repeated
+    return place + (4 if data[4] & 4 else 0)
+
+
+_BOUNDED = {"zstd": BoundedZstd, "vlen-utf8": VLenUTF8Codec}
+for _name, _codec in _BOUNDED.items():
+    register_codec(_name, _codec)

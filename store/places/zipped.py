@@ -87,6 +87,8 @@ class Zipped:
 
 def open_zip(path: Path) -> Zipped:
     """Read and check a zip's table of contents, and nothing else. Raises StoreError saying what is wrong with it."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} is no plain file; a released zip is one")  # a pipe would block
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()

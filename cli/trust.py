@@ -59,7 +59,7 @@ def _verdicts(wanted: list[str], store: "Store") -> "Iterator[Verdict]":
         if path.suffix == ".zip":
             yield verify_release(path)
         else:
-            yield look_through(open_artifact(text, store), None if path.is_dir() else store)
+            yield look_through(open_artifact(text, store), None if (path / "zarr.json").is_file() else store)
 
 
 def _print_verdicts(verdicts: "list[Verdict]", beside: "list[Finding]", console: Console) -> None:

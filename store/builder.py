@@ -152,16 +152,15 @@ class Builder:
         self._declared.append(_checked(name))
         row_bytes = max(1, math.prod(shape[1:]) * np.dtype(dtype).itemsize)
         chunk = _chunk_rows(row_bytes, self._shard_rows)
+        shard = min(self._shard_rows, -(-max(shape[0], 1) // chunk) * chunk)
         if name in self._group:
-            begun, wanted = self._group[name], (shape, dtype, (chunk, *shape[1:]), (self._shard_rows, *shape[1:]))
-            if not isinstance(begun, zarr.Array) or wanted != (
-                begun.shape,
-                begun.dtype.name,
-                begun.chunks,
-                begun.shards,
-            ):
+            begun = self._group[name]
+            wanted = (*shape, np.dtype(dtype).name, chunk, shard)
+            assert isinstance(begun, zarr.Array), name
+            came = (*begun.shape, begun.dtype.name, begun.chunks[0], (begun.shards or begun.chunks)[0])
+            if came != wanted:
                 raise StoreError(
-                    f"{self._folder} was begun with another layout of {name!r}, by another version of this program; "
+                    f"{self._folder} was begun with {name!r} of another layout, {came} where {wanted} is wanted; "
                     "remove it to build from the start: avvp-pipe gc --leftovers"
                 )
             return
@@ -170,7 +169,7 @@ class Builder:
             name,
             shape=shape,
             chunks=(chunk, *shape[1:]),
-            shards=(min(self._shard_rows, -(-max(shape[0], 1) // chunk) * chunk), *shape[1:]),
+            shards=(shard, *shape[1:]),
             dtype=dtype,
             fill_value=fill,
             compressors=(*compress, Crc32cCodec()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from avvp_pipe.store.artifact import Artifact, checked_provenance
+from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import Identity
 from avvp_pipe.store.reference import KINDS, Reference, parse_reference
@@ -162,7 +162,7 @@ def _node(
     if found := store.find(reference) or twins().get((reference.kind, reference.version)):
         return _stored_node(store, found, reference)
     if reference in recorded:
-        return _made(reference, "recorded", checked_provenance(recorded[reference], f"{reference}, as released,"))
+        return _made(reference, "recorded", recorded[reference])
     return Node(reference, "missing")
 
 
@@ -179,6 +179,8 @@ def _made(reference: Reference, where: Where, record: Mapping[str, Any]) -> Node
         identity = Identity(
             str(record["stage"]), int(record["stage_version"]), dict(record["params"]), keys, dict(record["sources"])
         )
+        if not all(isinstance(digest, str) for digest in identity.sources.values()):
+            raise TypeError("sources without digests")
         return Node(reference, where, identity, inputs, dict(record.get("software", {})), record=record)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the record of {reference} is broken ({type(error).__name__}: {error})") from error

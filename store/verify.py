@@ -222,6 +222,12 @@ def _provenance(artifact: Artifact, store: "Store | None") -> Iterator[Finding]:
     except (StoreError, ValueError, TypeError) as error:
         yield Finding("provenance", str(error))
         return
+    for role, text in record["inputs"].items():
+        try:
+            parse_reference(text)
+        except StoreError as error:
+            yield Finding(f"input {role}", str(error))
+            store = None  # in which it cannot be looked up
     if strange := {failure["code"] for failure in record["failures"]} - CODES:
         yield Finding("provenance", f"lists failures with unknown codes {', '.join(sorted(strange))}")
     lineage = artifact.attrs.get("lineage", {})
@@ -253,7 +259,7 @@ def _inputs(record: Mapping[str, Any], lineage: Mapping[str, Any], store: "Store
             found = store.find(parse_reference(text))
             digest = found.digest if found else ""
         except StoreError as error:
-            yield Finding(f"input {role}", str(error))
+            yield Finding(f"input {role}", f"{text} cannot be read: {error}")
             continue
         if found is None:
             if text not in lineage:

@@ -23,6 +23,7 @@ import pytest
 from avvp_pipe.store import Builder, Store, StoreError, StoreWriteError, load_labels
 from avvp_pipe.store.places import cache_folder, locks
 from avvp_pipe.store.places.bucket import Bucket
+from avvp_pipe.store.sites import BucketSite
 from avvp_pipe.store.verify import verify
 from tests.made import IDENTITY, PLACE, made, made_labels, rows
 
@@ -329,3 +330,87 @@ def test_an_artifact_in_a_bucket_that_is_built_anew_is_out_of_sight_meanwhile(ur
         assert store.find(old.reference) is None
         builder.put("x", np.zeros(3))
     np.testing.assert_array_equal(store.get(str(old.reference)).array("x"), np.zeros(3))
+
+
+@pytest.mark.parametrize("then", ["force", "remove"])
+def test_a_build_killed_after_publishing_into_a_bucket_is_no_ground_to_build_on(
+    url: str, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """The journal that it left names shards that went with the artifact, or are written over."""
+
+    def killed(site: BucketSite) -> None:
+        raise KeyboardInterrupt
+
+    store = Store(url)
+    with monkeypatch.context() as patched:
+        patched.setattr(BucketSite, "clear", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(store, PLACE, IDENTITY, rows)
+    first = store.get(str(PLACE))
+    digest, record = first.digest, first.provenance
+    if then == "remove":
+        store.discard(first)
+    written: list[int] = []
+    build = partial(store.build, shard_rows=8, run_facts={}, waiting=lambda holder: None, renew=then == "force")
+    with build(PLACE, IDENTITY, provenance=lambda builder: record) as builder:
+        assert builder is not None
+        rows(builder, until=written.append)
+    assert written == [0, 8, 16, 24, 32]
+    again = store.get(str(PLACE))
+    assert again.digest == digest
+    assert verify(again).is_sound
+    assert store.leftovers() == ()
+
+
+def test_shards_that_vanish_from_a_bucket_during_a_build_are_missed_before_it_is_published(url: str) -> None:
+    def vanish(start: int) -> None:
+        if start == 32:
+            Store(url).place.remove(f"features/mine/{IDENTITY.key}/visual/c/0")
+
+    with pytest.raises(StoreWriteError, match=r"visual/c/0/0/0 was removed while this was built"):
+        made(Store(url), PLACE, IDENTITY, partial(rows, until=vanish))
+    assert list(Store(url).artifacts()) == []
+    made(Store(url), PLACE, IDENTITY, rows)
+    assert verify(Store(url).get(str(PLACE))).is_sound
+
+
+def test_who_lost_the_lease_stops_and_touches_nothing_of_who_took_over(url: str) -> None:
+    lock = f"features/mine/.{IDENTITY.key}.lock"
+    taken = json.dumps({"host": "elsewhere", "pid": 1, "since": "2026-01-01T00:00:00"}).encode()
+    names: list[list[str]] = []
+
+    def lose(start: int) -> None:
+        if start == 24:
+            Store(url).place.write(lock, taken)
+            names.append(names_in(url))
+
+    with pytest.raises(StoreWriteError, match="is built by another machine now"):
+        made(Store(url), PLACE, IDENTITY, partial(rows, until=lose))
+    assert Store(url).place.read(lock) == taken
+    assert set(names[0]) <= set(names_in(url))
+    assert list(Store(url).artifacts()) == []
+
+
+def test_verify_reads_what_is_stored_and_not_what_was_cached(url: str) -> None:
+    labels = load_labels(made_labels(Store(url)).reference.name, store=url)
+    assert labels.audio_soft.shape == (20, 10, 3)
+    name = "audio_soft/c/0/0/0"
+    data = bytearray(labels.artifact.place.read(name))
+    data[20] ^= 1
+    Store(url).place.write(f"labels/mine/{labels.artifact.key}/{name}", bytes(data))
+    assert [one.where for one in verify(labels.artifact).findings] == ["audio_soft", "arrays"]
+
+
+@pytest.mark.parametrize("spoiled", ["no folder", "folders for files"])
+def test_a_cache_of_no_use_costs_no_read(url: str, spoiled: str) -> None:
+    made_labels(Store(url))
+    expected = load_labels("mine", store=url).audio_soft
+    if spoiled == "no folder":
+        without_cache()
+        cache_folder().parent.mkdir(exist_ok=True)
+        cache_folder().write_text("a file")
+    else:
+        for path in [path for path in cache_folder().rglob("*") if path.is_file()]:
+            path.unlink()
+            path.mkdir()
+    np.testing.assert_array_equal(load_labels("mine", store=url).audio_soft, expected)

@@ -62,7 +62,8 @@ class Journal:
                 break  # the kill came in the middle of this line; its shard is written again
             try:
                 entry = json.loads(line)
-                self._entries[int(entry["start"])] = entry
+                members = {"files": dict(entry["files"]), "failures": list(entry["failures"])}
+                self._entries[int(entry["start"])] = {**entry, **members}
             except (ValueError, KeyError, TypeError) as error:
                 folder = self._path.parent
                 raise StoreError(

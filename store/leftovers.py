@@ -7,10 +7,11 @@ from pathlib import Path
 from avvp_pipe.store.integrity import METADATA
 from avvp_pipe.store.places import WritablePlace
 from avvp_pipe.store.places.folder import Folder
-from avvp_pipe.store.places.locks import is_held
+from avvp_pipe.store.places.locks import file_lock, is_held
 from avvp_pipe.store.reference import KINDS
+from avvp_pipe.store.sites import holder_note, lock_name
 
-__all__ = ["Leftover", "find_leftovers"]
+__all__ = ["Leftover", "find_leftovers", "remove_leftover"]
 
 WHY = {
     "partial": "a build that was interrupted; the same command would go on with it",
@@ -42,6 +43,17 @@ def find_leftovers(place: WritablePlace, root: Path | str) -> tuple[Leftover, ..
 
         places.append(Folder(building_folder(str(root))))
     return tuple(found for one in places for found in _in_place(one))
+
+
+def remove_leftover(leftover: Leftover) -> None:
+    """Remove one, while nobody can begin to build on it: in a folder, what belongs to a key goes under its lock."""
+    folder, _, key = _artifact_of(leftover.name).rpartition("/")
+    if not isinstance(leftover.place, Folder) or leftover.name.endswith(".tmp") or folder.count("/") != 1:
+        leftover.place.remove(leftover.name)
+        return
+    names = leftover.place.path / folder
+    with file_lock(names / lock_name(key), holder_note(names, key), lambda holder: None):
+        leftover.place.remove(leftover.name)
 
 
 def _in_place(place: WritablePlace) -> Iterator[Leftover]:

@@ -269,8 +269,10 @@ class Store:
         return find_leftovers(self.place, self.root)
 
     def clear(self, leftover: "Leftover") -> None:
-        """Remove one of them."""
-        leftover.place.remove(leftover.name)
+        """Remove one of them; should a build have begun on it meanwhile, wait, and remove what is left then."""
+        from avvp_pipe.store.leftovers import remove_leftover
+
+        remove_leftover(leftover)
 
     def tidy(self, artifact: Artifact) -> None:
         """Clear the site of a finished artifact, should a kill have come between publishing and clearing."""

@@ -6,9 +6,11 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 
 from avvp_pipe.store import ArtifactNotFoundError, Labels, Store, load_labels
+from avvp_pipe.store.verify import verify
+from tests.made import IDENTITY, PLACE, made, rows
 
 # `avvp-pipe` that says "ready" after its imports and "computed" before it publishes, and each time goes on when the
 # gate of that name exists; and that runs the command as often as it is told.
@@ -221,3 +225,32 @@ def test_an_open_array_of_a_removed_artifact_raises_instead_of_reading_as_nothin
     for read in (lambda: array[...], lambda: artifact.array("visual_hard"), lambda: unread.array("weak")):
         with pytest.raises(ArtifactNotFoundError, match="removed"):
             read()
+
+
+def test_a_leftover_that_a_build_goes_on_with_is_not_taken_from_under_it(tmp_path: Path) -> None:
+    """What gc found a moment ago may be in use by now: clearing waits for the lock, and finds nothing left."""
+    store = Store(tmp_path)
+    stopped = threading.Event()
+
+    def stop(start: int) -> None:
+        if start == 16 and not stopped.is_set():
+            stopped.set()
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        made(store, PLACE, IDENTITY, partial(rows, until=stop))
+    (left,) = store.leftovers()
+    clearing: list[threading.Thread] = []
+
+    def clear_meanwhile(start: int) -> None:
+        if not clearing:
+            clearing.append(threading.Thread(target=store.clear, args=(left,)))
+            clearing[0].start()
+            clearing[0].join(0.3)
+            assert clearing[0].is_alive(), "it waits for the lock"
+
+    artifact = made(store, PLACE, IDENTITY, partial(rows, until=clear_meanwhile))
+    clearing[0].join(30)
+    assert not clearing[0].is_alive()
+    assert verify(artifact, store).is_sound
+    assert store.leftovers() == ()

@@ -254,6 +254,15 @@ def test_a_build_killed_after_publishing_is_no_ground_to_build_on(
     assert verify(again).is_sound
 
 
+@pytest.mark.parametrize("line", ["[1]", '{"start": 0}', '{"start": 0, "files": 3, "failures": []}', "\xff"])
+def test_a_damaged_journal_is_an_error_in_words(tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "features" / "mine" / f".{IDENTITY.key}.partial"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text(f"{line}\n")
+    with pytest.raises(StoreError, match="is damaged"):
+        made(Store(tmp_path), PLACE, IDENTITY, rows)
+
+
 def test_what_another_layout_began_is_not_gone_on_with(tmp_path: Path) -> None:
     def stop(start: int) -> None:
         if start:

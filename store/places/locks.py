@@ -37,6 +37,8 @@ class Holder:
     pid: int
     since: str
     """ISO 8601, UTC."""
+    home: str = ""
+    """Where the pid means something: this start of the machine, this space of processes. Hosts may share a name."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since[:19].replace('T', ' ')} UTC"
@@ -44,14 +46,22 @@ class Holder:
 
 def ourselves() -> Holder:
     """This process, from now on."""
-    return Holder(platform.node(), os.getpid(), datetime.now(UTC).isoformat())
+    return Holder(platform.node(), os.getpid(), datetime.now(UTC).isoformat(), _home())
+
+
+def _home() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
 
 
 def read_holder(data: bytes) -> Holder | None:
     """The holder in a lock's bytes, None where they are not whole."""
     try:
         record = json.loads(data)
-        return Holder(str(record["host"]), int(record["pid"]), str(record["since"]))
+        return Holder(str(record["host"]), int(record["pid"]), str(record["since"]), str(record.get("home", "")))
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -135,7 +145,7 @@ def is_ours(bucket: Bucket, name: str) -> bool:
     """Whether this process still holds the lease `name`."""
     with suppress(FileNotFoundError):
         holder = read_holder(bucket.read(name))
-        return holder is not None and (holder.host, holder.pid) == (platform.node(), os.getpid())
+        return holder is not None and (holder.home, holder.pid) == (_home(), os.getpid())
     return False
 
 
@@ -161,7 +171,7 @@ def _acquire(bucket: Bucket, name: str, waiting: Callable[[Holder | None], None]
 
 
 def _is_dead_here(holder: Holder | None) -> bool:
-    if holder is None or holder.host != platform.node():
+    if holder is None or holder.home != _home():
         return False
     try:
         os.kill(holder.pid, 0)

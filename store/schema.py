@@ -71,7 +71,7 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
     },
     "parser": {
         **_CLIPS, **_WEAK, **_STATUS, **_both("_hard", Column("NTC", FLAGS)),
-        **_both("_probs", Column("NTC", ("float32",), "unit")), "video_probs": Column("NC", ("float32",), "unit"),
+        **_both("_probs", Column("NTC", ("float32",), "unit")), "video_probs": Column("NC", ("float32",), "finite"),
     },
     "scores": {"scores": Column("Sdd", ("float64",), "finite"), "splits": Column("S", TEXT)},
 }  # fmt: skip

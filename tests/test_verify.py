@@ -160,3 +160,27 @@ def test_damage_to_one_artifact_or_one_note_does_not_stop_ls_or_verify(avvp: Any
     assert ran.code == 1
     assert [one["artifact"] for one in ran.document["artifacts"] if one["findings"]] == [str(bad.reference)]
     assert f"{note.name} is damaged (a list, not an object); delete it" in ran.document["store"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("segment", "video", "sound"), [(1.0, 1.08, True), (1.001, 1.0, False), (-0.001, 1.0, False), (1.0, np.inf, False)]
+)
+def test_probabilities_of_segments_are_bounded_and_those_of_whole_clips_as_han_pools_them(
+    tmp_path: Path, segment: float, video: float, sound: bool
+) -> None:
+    """HAN weighs over time and over modality apart; the products need not add up to one (1.08 seen)."""
+
+    def fill(builder: Builder) -> None:
+        builder.put("video_ids", ["a"])
+        builder.put("splits", ["val"])
+        builder.put("weak", np.ones((1, 3), bool))
+        builder.put("lengths", np.array([2], np.int32))
+        builder.put("status", np.ones(1, np.uint8))
+        for modality in ("audio", "visual"):
+            builder.put(f"{modality}_hard", np.ones((1, 2, 3), bool))
+            builder.put(f"{modality}_probs", np.full((1, 2, 3), segment, np.float32))
+        builder.put("video_probs", np.full((1, 3), video, np.float32))
+        builder.describe(classes=CLASSES)
+
+    artifact = made(Store(tmp_path), Reference("parser", "p"), Identity("train-parser", 1, {}, {}), fill)
+    assert verify(artifact).is_sound == sound

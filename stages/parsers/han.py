@@ -91,7 +91,8 @@ class Outputs(NamedTuple):
     """What the parser says of a batch of clips."""
 
     video_probs: Tensor
-    """(B, C) in [0, 1]: the class occurs somewhere in the clip, heard or seen."""
+    """(B, C): the class occurs somewhere in the clip, heard or seen. At least 0, and at times a little over 1:
+    the weights over time and over modality are made apart, and their products need not add up to one."""
     audio_video_probs: Tensor
     """(B, C) in [0, 1]: somewhere in the clip, heard."""
     visual_video_probs: Tensor

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from avvp_pipe.stages.digests import file_digest
 from avvp_pipe.stages.stage import Inputs, Progress, Stage, option, outside_key
+from avvp_pipe.store.integrity import digest_of_file
 
 if TYPE_CHECKING:
     from avvp_pipe.stages.datasets import Dataset
@@ -42,7 +42,7 @@ def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
     """Digests of the annotation files, by name."""
     if not params.source:
         raise ValueError("dataset needs the annotations to read; give them as --source FILE_OR_FOLDER")
-    return {path.name: file_digest(path) for path in _files(params)}
+    return {path.name: digest_of_file(path) for path in _files(params)}
 
 
 def _files(params: Params) -> list[Path]:

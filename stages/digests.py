@@ -7,11 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from avvp_pipe.store.integrity import digest_of_file
 
 
 def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
@@ -42,7 +38,7 @@ class DigestMemory:
             return "missing"
         mark = f"{path}|{found.st_size}|{found.st_mtime_ns}|{found.st_ino}"
         if mark not in self._known:
-            self._known[mark] = file_digest(path)
+            self._known[mark] = digest_of_file(path)
             self._fresh = True
         return self._known[mark]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.identity import Identity
-from avvp_pipe.store.integrity import METADATA, digest_of, node_of
+from avvp_pipe.store.integrity import METADATA, digest_of, node_of, nodes_of
 from avvp_pipe.store.metadata import METADATA_LIMIT_BYTES, ArrayFacts, check_array, check_format, check_root, parse_json
 from avvp_pipe.store.places import Place
 from avvp_pipe.store.places.folder import Folder
@@ -105,9 +105,7 @@ class Artifact:
     @property
     def identity(self) -> Identity:
         """The record that the key was made of."""
-        record = self.provenance
-        inputs = {role: reference.rpartition("@")[2] for role, reference in record["inputs"].items()}
-        return Identity(record["stage"], record["stage_version"], record["params"], inputs, record["sources"])
+        return identity_of(self.provenance)
 
     def __contains__(self, name: str) -> bool:
         return self.place.size(f"{name}/{METADATA}") is not None
@@ -187,9 +185,7 @@ class Artifact:
     @property
     def _nodes(self) -> tuple[str, ...]:
         """The arrays and groups that it says it has."""
-        integrity = self.attrs.get("integrity")
-        nodes = integrity.get("nodes") if isinstance(integrity, dict) else None
-        return tuple(nodes) if isinstance(nodes, dict) else ()
+        return tuple(nodes_of(self.attrs) or ())
 
     def _gone(self, what: str) -> ArtifactNotFoundError:
         return ArtifactNotFoundError(
@@ -219,6 +215,12 @@ def checked_provenance(record: Any, location: str) -> Mapping[str, Any]:
         ):
             raise StoreError(f"the provenance of {location} lists a failure without video_id, code and message")
     return record
+
+
+def identity_of(record: Mapping[str, Any]) -> Identity:
+    """The identity in a checked provenance record."""
+    inputs = {role: reference.rpartition("@")[2] for role, reference in record["inputs"].items()}
+    return Identity(record["stage"], record["stage_version"], record["params"], inputs, record["sources"])
 
 
 def artifact_in(folder: Path) -> Artifact:

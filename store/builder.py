@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from avvp_pipe.store.errors import StoreError, StoreWriteError
-from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, sealed
+from avvp_pipe.store.integrity import METADATA, digest_of_file, node_digests, sealed
 from avvp_pipe.store.journal import GROUP, SCRATCH, Journal
 from avvp_pipe.store.places.folder import sync, sync_tree
 from avvp_pipe.store.status import CODES
@@ -180,8 +180,9 @@ class Builder:
     def pending(self) -> Iterator[slice]:
         """Row ranges of the shards that are still to be written, in order."""
         self._settle()
+        done = self._journal.done
         for start in range(0, self._rows, self._shard_rows):
-            if start not in self._journal.done:
+            if start not in done:
                 yield slice(start, min(start + self._shard_rows, self._rows))
 
     def write(self, rows: slice, arrays: Mapping[str, NDArray[Any]], *, failures: Sequence[Failure] = ()) -> None:
@@ -230,7 +231,7 @@ class Builder:
             sync(part)
             if part == group:
                 break
-        return file_digest(path.read_bytes())
+        return digest_of_file(path)
 
     def finish(self, attributes: dict[str, Any]) -> bytes:
         """Sync and seal everything. Raises StoreError while shards are missing.
@@ -246,18 +247,19 @@ class Builder:
             torn.unlink()  # an unfinished write of a killed run
         sync_tree(group)
         here = sorted(path.relative_to(group).as_posix() for path in group.rglob("*") if path.is_file())
-        others = [name for name in here if name != METADATA and name not in self._journal.files]
-        digests = {name: file_digest((group / name).read_bytes()) for name in others}
+        shards = self._journal.files
+        others = [name for name in here if name != METADATA and name not in shards]
+        digests = {name: digest_of_file(group / name) for name in others}
         if self._mirror:
             self._mirror.keep(others)
-            if lost := sorted(set(self._journal.files) - set(self._mirror.kept())):
+            if lost := sorted(set(shards) - set(self._mirror.kept())):
                 raise StoreWriteError(f"{lost[0]} was removed while this was built; run the same command again")
         try:
-            root = sealed(attributes, node_digests({**self._journal.files, **digests}))
+            root = sealed(attributes, node_digests({**shards, **digests}))
         except ValueError as error:
             raise StoreError(f"the stage described something that JSON cannot hold ({error})") from error
         (group / METADATA).write_bytes(root)
-        sync_tree(group)
+        self._synced(METADATA)
         return root
 
 

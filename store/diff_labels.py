@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.rows import block_rows, spans, take_rows
+from avvp_pipe.store.schema import soft_name
 
 _Block = tuple[int, tuple[NDArray[Any], NDArray[np.bool_]], tuple[NDArray[Any], NDArray[np.bool_]]]
 MODALITIES = ("audio", "visual")
@@ -242,7 +243,7 @@ def _thresholds(artifact: Artifact, modality: str, columns: NDArray[np.intp]) ->
 
 def _soft_apart(sides: tuple[Artifact, Artifact], modality: str, pairs: _Pairs) -> list[float | None]:
     """(C,) mean |a - b| over segments that are valid, and numbers, in both; None where there are none."""
-    name_a, name_b = (_soft_name(one, modality) for one in sides)
+    name_a, name_b = (soft_name(one, modality) for one in sides)
     if name_a is None or name_b is None:
         return [None] * len(pairs.names)
     total, count = np.zeros(len(pairs.names)), np.zeros(len(pairs.names), np.int64)
@@ -253,8 +254,3 @@ def _soft_apart(sides: tuple[Artifact, Artifact], modality: str, pairs: _Pairs) 
         total += np.where(counted, apart, 0).sum((0, 1))
         count += counted.sum((0, 1))
     return [one / times if times else None for one, times in zip(total.tolist(), count.tolist(), strict=True)]
-
-
-def _soft_name(artifact: Artifact, modality: str) -> str | None:
-    """Labels call it soft, a parser's predictions are probabilities."""
-    return next((name for name in (f"{modality}_soft", f"{modality}_probs") if name in artifact), None)

@@ -9,12 +9,24 @@ one way only, so that any other byte in it shows.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from avvp_pipe.store.identity import canonical_json
 from avvp_pipe.store.metadata import FORMAT
 
-__all__ = ["METADATA", "digest_of", "file_digest", "node_digests", "node_of", "root_bytes", "sealed", "self_digest"]
+__all__ = [
+    "METADATA",
+    "digest_of",
+    "digest_of_file",
+    "file_digest",
+    "node_digests",
+    "node_of",
+    "nodes_of",
+    "root_bytes",
+    "sealed",
+    "self_digest",
+]
 
 METADATA = "zarr.json"
 
@@ -22,6 +34,19 @@ METADATA = "zarr.json"
 def file_digest(data: bytes) -> str:
     """sha256 of a file's bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """sha256 of the bytes of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def nodes_of(attributes: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The digests of nodes that a root's attributes carry, None where they carry none."""
+    integrity = attributes.get("integrity")
+    nodes = integrity.get("nodes") if isinstance(integrity, dict) else None
+    return nodes if isinstance(nodes, dict) else None
 
 
 def node_of(name: str) -> str:

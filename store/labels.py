@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.layouts.tree import short_id
 from avvp_pipe.store.opening import open_artifact
 from avvp_pipe.store.schema import check_shapes, columns, wrong_values
 from avvp_pipe.store.status import Status
@@ -18,8 +19,6 @@ from avvp_pipe.store.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
     import xarray
-
-YOUTUBE_ID_LENGTH = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Labels:
     def _rows_of_short_ids(self) -> Mapping[str, list[int]]:
         rows: dict[str, list[int]] = {}
         for row, video_id in enumerate(self.video_ids):
-            rows.setdefault(video_id[:YOUTUBE_ID_LENGTH], []).append(row)
+            rows.setdefault(short_id(video_id), []).append(row)
         return rows
 
     def row(self, video_id: str) -> int:

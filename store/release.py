@@ -5,7 +5,6 @@ A release is the artifact as it is, plus three attributes: `release` (what it wa
 artifact, same bytes. Who gets the zip needs no store: `load_labels("labels.zarr.zip")`.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
-from avvp_pipe.store.integrity import METADATA, sealed
+from avvp_pipe.store.integrity import METADATA, digest_of_file, sealed
 from avvp_pipe.store.lineage import lineage
 from avvp_pipe.store.places.zipped import Zipped, open_zip, pack
 from avvp_pipe.store.reference import Reference, parse_reference
@@ -53,7 +52,7 @@ def release(artifact: Artifact, store: "Store", out: Path) -> Released:
         raise StoreError(f"{artifact.reference} is not sound and is not released: {first.where}: {first.message}")
     out.parent.mkdir(parents=True, exist_ok=True)
     pack(out, _files(artifact, _root(artifact, store)))
-    digest = _digest(out)
+    digest = digest_of_file(out)
     _write_digest(out, digest)
     return Released(out, digest, out.stat().st_size)
 
@@ -83,11 +82,6 @@ def _prompts(artifact: Artifact, store: "Store") -> Any:
 def _files(artifact: Artifact, root: bytes) -> Iterator[tuple[str, bytes]]:
     yield METADATA, root
     yield from ((name, artifact.place.read(name)) for name in artifact.place.names() if name != METADATA)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_digest(path: Path, digest: str) -> None:
@@ -123,18 +117,19 @@ def verify_release(path: Path) -> Verdict:
         verdict = verify(artifact)
     except StoreError as error:
         return Verdict(str(path), "", 0, 0, (Finding(path.name, str(error)),))
-    findings = [*verdict.findings, *_around(artifact, path)]
-    return Verdict(verdict.artifact, _digest(path), verdict.files, path.stat().st_size, tuple(findings))
+    digest = digest_of_file(path)
+    findings = [*verdict.findings, *_around(artifact, path, digest)]
+    return Verdict(verdict.artifact, digest, verdict.files, path.stat().st_size, tuple(findings))
 
 
-def _around(artifact: Artifact, path: Path) -> Iterator[Finding]:
+def _around(artifact: Artifact, path: Path, digest: str) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder, path.name)
         pack(again, _files(artifact, artifact.metadata))
-        if _digest(again) != _digest(path):
+        if digest_of_file(again) != digest:
             yield Finding(path.name, "the zip around the artifact is not as it was written")
     beside = path.with_name(f"{path.name}.sha256")
-    if beside.is_file() and beside.read_bytes()[:64] != _digest(path).encode():
+    if beside.is_file() and beside.read_bytes()[:64] != digest.encode():
         yield Finding(beside.name, "gives another digest than the file has")
 
 

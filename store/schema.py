@@ -15,7 +15,7 @@ from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.metadata import ArrayFacts
 
-__all__ = ["Column", "check_shapes", "columns", "wrong_values"]
+__all__ = ["Column", "check_shapes", "columns", "soft_name", "wrong_values"]
 
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int32", "int64")
@@ -106,6 +106,11 @@ def check_shapes(artifact: Artifact, kind: str | None = None) -> dict[str, Array
         )
     _check_total(artifact, facts, kind or artifact.kind)
     return facts
+
+
+def soft_name(artifact: Artifact, modality: str) -> str | None:
+    """The array of soft labels, or of a parser's probabilities, of a modality; None where there is none."""
+    return next((name for name in (f"{modality}_soft", f"{modality}_probs") if name in artifact), None)
 
 
 def _check_one(artifact: Artifact, name: str, column: Column, facts: ArrayFacts, sizes: dict[str, int]) -> None:

@@ -6,7 +6,6 @@ too, and so are checkpoints, so that another machine can go on.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -164,12 +163,7 @@ class BucketSite:
         for name in names:
             if name.startswith(f"{hidden}/{SCRATCH}/"):
                 Folder(self.folder).write(name, self.bucket.read(name))
-        temporary = self.partial / f"{JOURNAL}.tmp"
-        with temporary.open("wb") as file:
-            file.write(b"".join(line + b"\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.partial / JOURNAL)
+        Folder(self.partial).write(JOURNAL, b"".join(line + b"\n" for line in lines))
 
     def is_built(self) -> bool:
         """Whether the object that is written last is there."""

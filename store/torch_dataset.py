@@ -22,8 +22,8 @@ class LabelledFeatures(Dataset[dict[str, Any]]):
     """One item a clip, joined by video id: what its teachers saw and heard, and how it is labelled.
 
     Items hold `video_id`, `length` (valid segments), `visual` (T, Dv), `audio` (T, Da) float32, zero beyond the
-    length; `weak` (C,), `audio_hard`, `visual_hard` (T, C) bool and, where there are soft labels, `audio_soft`,
-    `visual_soft` (T, C) float32. All items have the same T, so that the default collation makes batches of them.
+    length; `weak` (C,), `audio_hard`, `visual_hard` (T, C) bool, `audio_soft`, `visual_soft` (T, C)
+    float32. All items have the same T, so that the default collation makes batches of them.
     """
 
     def __init__(self, labels: Labels, features: Artifact, *, split: str | None = None, in_memory: bool = True) -> None:
@@ -36,10 +36,9 @@ class LabelledFeatures(Dataset[dict[str, Any]]):
         if features.kind != "features":
             raise StoreError(f"{features.reference} is of kind {features.kind}, where features are wanted")
         self._labels, self._features = labels, features
-        self._names = tuple(name for name in LABELS if name in labels.artifact)
         self._rows, self.left_out = _joined(labels, features, split)
         self._arrays = {name: features.array(name) for name in ("visual", "audio")} if in_memory else {}
-        self._arrays |= {name: labels.artifact.array(name) for name in self._names} if in_memory else {}
+        self._arrays |= {name: labels.artifact.array(name) for name in LABELS} if in_memory else {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -50,7 +49,7 @@ class LabelledFeatures(Dataset[dict[str, Any]]):
         item: dict[str, Any] = {"video_id": self._labels.video_ids[row], "length": length}
         for name in ("visual", "audio"):
             item[name] = _tensor(self._row(self._features, name, place), length)
-        for name in self._names:
+        for name in LABELS:
             item[name] = torch.tensor(self._row(self._labels.artifact, name, row))
         return item
 
@@ -84,4 +83,5 @@ def _joined(labels: Labels, features: Artifact, split: str | None) -> tuple[list
     sound = features.array("status")
     rows = [(row, places[labels.video_ids[row]]) for row in chosen]
     good = [(row, place) for row, place in rows if labels.status[row] == Status.OK and sound[place] == Status.OK]
-    return good, tuple(labels.video_ids[row] for row, place in rows if (row, place) not in set(good))
+    kept = {row for row, _ in good}
+    return good, tuple(labels.video_ids[row] for row in chosen if row not in kept)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.store.artifact import Artifact, checked_provenance
+from avvp_pipe.store.artifact import Artifact, checked_provenance, identity_of
 from avvp_pipe.store.errors import StoreError
-from avvp_pipe.store.identity import Identity
-from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, root_bytes, self_digest
-from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, parse_json
+from avvp_pipe.store.integrity import METADATA, file_digest, node_digests, nodes_of, root_bytes, self_digest
+from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, ArrayFacts, parse_json
 from avvp_pipe.store.places.bucket import Cached
 from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import KINDS, Reference, parse_reference
@@ -94,12 +93,11 @@ def verify_store(store: "Store") -> Iterator[Finding]:
 def _root(artifact: Artifact) -> Iterator[Finding]:
     """The root's metadata say of themselves whether they are as they were written."""
     document = parse_json(artifact.metadata, METADATA)
-    integrity = artifact.attrs.get("integrity")
-    if not isinstance(integrity, dict) or not isinstance(integrity.get("nodes"), dict):
+    if nodes_of(artifact.attrs) is None:
         yield Finding(METADATA, "holds no digests of the artifact's files")
         return
     try:
-        sound = integrity.get("self") == self_digest(document) and root_bytes(document) == artifact.metadata
+        sound = artifact.digest == self_digest(document) and root_bytes(document) == artifact.metadata
     except (ValueError, TypeError, RecursionError):
         sound = False
     if not sound:
@@ -108,9 +106,8 @@ def _root(artifact: Artifact) -> Iterator[Finding]:
 
 def _files(artifact: Artifact, names: list[str]) -> Iterator[Finding]:
     """Every other file is covered by the digest of its node."""
-    integrity = artifact.attrs.get("integrity")
-    nodes = integrity.get("nodes") if isinstance(integrity, dict) else None
-    if not isinstance(nodes, dict):
+    nodes = nodes_of(artifact.attrs)
+    if nodes is None:
         return
     digests = {}
     for name in names:
@@ -163,9 +160,9 @@ def _arrays(artifact: Artifact) -> Iterator[Finding]:
         yield Finding("arrays", str(error))
         return
     try:
-        present = _present(artifact)
+        present = _present(artifact, facts)
         segments = None if present is None else present.shape[1]
-        for name, column in columns(artifact.kind, artifact.array_names()).items():
+        for name, column in columns(artifact.kind, tuple(facts)).items():
             step = max(1, facts[name].stored_shape[0] if facts[name].shape else 1)
             for start in range(0, facts[name].shape[0] if facts[name].shape else 1, step):
                 rows = slice(start, start + step)
@@ -173,36 +170,33 @@ def _arrays(artifact: Artifact) -> Iterator[Finding]:
                 if wrong := wrong_values(block, column, None if present is None else present[rows], segments):
                     yield Finding(name, f"{wrong}, in rows from {start} on")
                     break
-        yield from _clips(artifact)
+        yield from _clips(artifact, facts)
     except StoreError as error:
         yield Finding("arrays", str(error))
 
 
-def _present(artifact: Artifact) -> NDArray[np.bool_] | None:
+def _present(artifact: Artifact, facts: Mapping[str, ArrayFacts]) -> NDArray[np.bool_] | None:
     """(N, T): segments that exist, of clips that could be processed; None for kinds without segments."""
     shapes = [
-        artifact.facts(name).shape
-        for name, column in columns(artifact.kind, artifact.array_names()).items()
-        if column.axes[:2] == "NT"
+        facts[name].shape for name, column in columns(artifact.kind, tuple(facts)).items() if column.axes[:2] == "NT"
     ]
     if not shapes:
         return None
     if shapes[0][0] * shapes[0][1] > SEGMENTS_LIMIT:
         raise StoreError(f"{shapes[0][0]} clips of {shapes[0][1]} segments are more than {SEGMENTS_LIMIT} segments")
     present = np.arange(shapes[0][1]) < artifact.array("lengths")[:, None]
-    if "status" in artifact:
+    if "status" in facts:
         present &= (artifact.array("status") == Status.OK)[:, None]
     return np.asarray(present)
 
 
-def _clips(artifact: Artifact) -> Iterator[Finding]:
-    names = artifact.array_names()
-    if "video_ids" not in names:
+def _clips(artifact: Artifact, facts: Mapping[str, ArrayFacts]) -> Iterator[Finding]:
+    if "video_ids" not in facts:
         return
     ids = artifact.strings("video_ids")
     if len(set(ids)) != len(ids) or "" in ids:
         yield Finding("video_ids", "names a clip twice, or not at all")
-    if "status" in names and artifact.facts("status").shape == (len(ids),):
+    if "status" in facts:
         status = artifact.array("status")
         if strange := set(status.tolist()) - {int(one) for one in Status if one is not Status.PENDING}:
             yield Finding("status", f"holds {sorted(strange)}, which is no code of what becomes of a clip")
@@ -243,9 +237,7 @@ def _lineage(lineage: Any) -> Iterator[Finding]:
         return
     for reference, record in lineage.items():
         try:
-            known = checked_provenance(record, reference)
-            keys = {role: text.rpartition("@")[2] for role, text in known["inputs"].items()}
-            identity = Identity(known["stage"], known["stage_version"], known["params"], keys, known["sources"])
+            identity = identity_of(checked_provenance(record, reference))
             if identity.key != parse_reference(reference).version:
                 yield Finding("lineage", f"the record of {reference} gives the key {identity.key}")
         except (ValueError, TypeError) as error:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from avvp_pipe.stages.digests import combined_digest, file_digest
+from avvp_pipe.stages.digests import combined_digest
+from avvp_pipe.store.integrity import digest_of_file
 
 FOLDER = Path(__file__).parent / "weights"
 TOKENIZER = "tokenizer.json"
@@ -15,4 +16,4 @@ def shipped_files(name: str) -> tuple[Path, ...]:
 
 def shipped_digest(name: str) -> str:
     """One sha256 over the teacher's files."""
-    return combined_digest((path.name, file_digest(path)) for path in shipped_files(name))
+    return combined_digest((path.name, digest_of_file(path)) for path in shipped_files(name))

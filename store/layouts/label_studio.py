@@ -18,6 +18,7 @@ from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.layouts.events import runs
 from avvp_pipe.store.layouts.export import good_rows
 from avvp_pipe.store.layouts.tree import short_id
+from avvp_pipe.store.schema import soft_name
 
 if TYPE_CHECKING:
     from avvp_pipe.store.artifact import Artifact
@@ -92,8 +93,8 @@ def _clips(artifact: "Artifact") -> Iterator[tuple[int, dict[str, tuple[NDArray[
 
 
 def _soft(artifact: "Artifact", modality: str) -> Any:
-    names = [name for name in (f"{modality}_soft", f"{modality}_probs") if name in artifact]
-    return artifact.array(names[0]) if names else None
+    name = soft_name(artifact, modality)
+    return artifact.array(name) if name else None
 
 
 def _prediction(version: str, result: list[dict[str, Any]]) -> dict[str, Any]:

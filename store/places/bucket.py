@@ -7,7 +7,7 @@ Credentials come from the environment alone (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_AC
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,30 +118,25 @@ class Bucket:
             obstore.delete(self.client, [self.prefix + name, *paths])
 
 
-@dataclass(frozen=True, slots=True)
-class _said:  # noqa: N801, used as a function: with _said("read", place, name)
+@contextmanager
+def _said(verb: str, bucket: Bucket, name: str) -> Iterator[None]:
     """Turn what obstore raises into a StoreError that names the object, short of its inner details."""
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-    verb: str
-    bucket: Bucket
-    name: str
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
-        place = f"{self.bucket.location}/{self.name}"
-        if isinstance(error, FileNotFoundError):
-            if "NoSuchBucket" in str(error):
-                raise StoreWriteError(f"cannot {self.verb} {place}: there is no such bucket; make it first") from error
-            raise FileNotFoundError(f"no object {place}") from error
-        if isinstance(error, BaseError) and not isinstance(error, AlreadyExistsError | PreconditionError):
-            said = str(error).partition("\n")[0]
-            raise StoreWriteError(
-                f"cannot {self.verb} {place}: {said}; check the URL, the network and the credentials in the environment"
-            ) from error
+    place = f"{bucket.location}/{name}"
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise StoreWriteError(f"cannot {verb} {place}: there is no such bucket; make it first") from error
+        raise FileNotFoundError(f"no object {place}") from error
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except BaseError as error:
+        said = str(error).partition("\n")[0]
+        raise StoreWriteError(
+            f"cannot {verb} {place}: {said}; check the URL, the network and the credentials in the environment"
+        ) from error
 
 
 def open_bucket(url: str) -> Bucket:

@@ -155,5 +155,5 @@ def test_an_unknown_teacher_is_refused_with_the_names_of_the_known() -> None:
         visual_teacher("clip")
     with pytest.raises(ValueError, match=r"no audio teacher 'tiny-clip'; there are tiny-clap"):
         audio_teacher("tiny-clip")
-    with pytest.raises(ValueError, match=r"no teacher 'x'; there are tiny-clip, tiny-clap"):
+    with pytest.raises(ValueError, match=r"no visual teacher 'x'; there are tiny-clip"):
         teacher_digest("x")

@@ -55,7 +55,7 @@ def build_clap(config: dict[str, Any]) -> nn.Module:
 
 
 def clip_pixels(frames: Tensor) -> Tensor:
-    """Frames (B, S, S, 3) uint8 -> (B, 3, S, S) normalised."""
+    """Frames (B, S, S, 3) in grey levels 0 to 255 -> (B, 3, S, S) normalised."""
     pixels = frames.permute(0, 3, 1, 2).float() / 255
     return pixels.sub(FRAMES_MEAN).div(FRAMES_STD)
 
@@ -100,8 +100,8 @@ class TinyClip:
     tokenizer: Any
     device: str
 
-    def images(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Frames (B, S, S, 3) -> (B, D)."""
+    def images(self, frames: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Frames (B, S, S, 3), uint8 or float32 in grey levels 0 to 255 -> (B, D)."""
         with torch.inference_mode():
             pixels = clip_pixels(tensor_on(self.device, frames))
             return _array(self.model.encode_image(pixels, normalize=True))
@@ -126,10 +126,10 @@ class TinyClap:
     tokenizer: Any
     device: str
 
-    def sounds(self, waves: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pieces of one second (B, sample_rate) -> (B, D)."""
+    def sounds(self, pieces: NDArray[np.float32] | Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Pieces of one second (B, sample_rate) -> (B, D); longer ones are cut to it, shorter ones end in zeros."""
         with torch.inference_mode():
-            mel = self.mel(tensor_on(self.device, waves))
+            mel = self.mel(tensor_on(self.device, _seconds(pieces, self.sample_rate)))
             return _array(clap_features(self.model, mel=mel))
 
     def texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -167,6 +167,13 @@ def _files(name: str, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, 
 
     record = json.loads((folder / f"{name}.json").read_text())
     return record, load_file(folder / f"{name}.safetensors"), Tokenizer.from_file(str(folder / TOKENIZER))
+
+
+def _seconds(pieces: NDArray[np.float32] | Sequence[NDArray[np.float32]], rate: int) -> NDArray[np.float32]:
+    waves = np.zeros((len(pieces), rate), np.float32)
+    for wave, piece in zip(waves, pieces, strict=True):
+        wave[: len(piece)] = piece[:rate]
+    return waves
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

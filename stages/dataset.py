@@ -6,7 +6,7 @@ depends on where its sources lay.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,10 +26,21 @@ class Params:
     source: str = outside_key("", "Manifest file (.csv, .jsonl), or the folder of LLP's six files.")
     classes: str = outside_key("", "File with one class a line: fixes the order, makes unknown classes errors.")
     videos: str = outside_key("", "Folder of the videos (LLP; a manifest's paths start from the manifest's folder).")
+    prompts: str = outside_key("", "JSON file with prompt sets of your own, beside those of the methods.")
 
 
 def read(params: Params) -> "Dataset":
     """Read the source. Raises ValueError or FileNotFoundError that name the file, the line and the remedy."""
+    from avvp_pipe.stages.datasets.prompts import read_prompts
+
+    dataset = _annotations(params)
+    if not params.prompts:
+        return dataset
+    own = read_prompts(Path(params.prompts), dataset.classes)
+    return replace(dataset, prompts={**dataset.prompts, **own})
+
+
+def _annotations(params: Params) -> "Dataset":
     from avvp_pipe.stages.datasets import read_classes, read_llp, read_manifest
 
     if params.reader == "llp":
@@ -39,10 +50,11 @@ def read(params: Params) -> "Dataset":
 
 
 def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
-    """Digests of the annotation files, by name."""
+    """Digests of the annotation files and of the prompts, by name."""
     if not params.source:
         raise ValueError("dataset needs the annotations to read; give them as --source FILE_OR_FOLDER")
-    return {path.name: digest_of_file(path) for path in _files(params)}
+    own = {"prompts": digest_of_file(Path(params.prompts))} if params.prompts else {}
+    return {path.name: digest_of_file(path) for path in _files(params)} | own
 
 
 def _files(params: Params) -> list[Path]:

@@ -27,11 +27,13 @@ class Status(IntEnum):
     TIMEOUT = 9
     """Not decoded in the time allowed; the decoding process was killed."""
     DECODER_DIED = 10
-    """The decoding process crashed, or was killed by somebody else, or ran out of memory."""
+    """The decoding process crashed, or was killed by somebody else (the kernel, where memory runs out)."""
     TOO_SHORT = 11
     """No frame at all, or clearly shorter than asked."""
     NON_FINITE = 12
     """The decoded sound holds NaN or infinite samples."""
+    OUT_OF_MEMORY = 13
+    """Decoding it takes more memory than allowed, or than there is."""
 
     @property
     def code(self) -> str:

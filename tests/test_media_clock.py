@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media import ClipError, Sampling, Status, decode_clip
-from avvp_pipe.stages.media.frames import centre_times, crop, linspace_times, nearest_frames, stretch
+from avvp_pipe.stages.media.frames import centre_times, nearest_frames, picked, seen_in_time
 from avvp_pipe.stages.media.probe import index_video
+from avvp_pipe.stages.media.resizes import crop, stretch
 from avvp_pipe.stages.media.video import read_frames
 
 RATE = 16000
@@ -115,20 +116,24 @@ def test_every_frame_asked_for_is_the_frame_a_player_shows_then(tmp_path: Path, 
 
 def test_of_two_frames_equally_near_the_earlier_is_taken_at_every_second() -> None:
     at_25_fps = np.arange(250) / 25
-    assert nearest_frames(centre_times(10.0, 10), at_25_fps).tolist() == [12 + 25 * second for second in range(10)]
+    assert nearest_frames(centre_times(10), at_25_fps).tolist() == [12 + 25 * second for second in range(10)]
 
 
 def test_a_single_frame_stands_for_every_second() -> None:
-    assert nearest_frames(centre_times(0.04, 2), np.array([0.0])).tolist() == [0, 0]
+    assert nearest_frames(centre_times(2), np.array([0.0])).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
-    ("duration", "last"), [(9.97, 79), (10.0, 79), (10.25, 81), (10.028, 79), (60.0, 79), (8.6, 79)]
+    ("duration", "last"), [(9.97, 79), (10.0, 79), (10.25, 81), (10.028, 79), (60.0, 79), (9.25, 73), (8.6, 79)]
 )
-def test_valors_grid_follows_the_duration_but_never_squeezes_or_leaves_the_seconds_asked(
+def test_valors_picks_span_a_dump_near_the_seconds_asked_and_no_more_than_those_of_any_other(
     duration: float, last: int
 ) -> None:
-    assert linspace_times(duration, 10)[-1] == last / 8
+    shown = np.arange(round(duration * 8)) / 8
+    dump = np.arange(seen_in_time(shown, duration, 10))  # of a film of 8 frames a second
+    picks = picked(dump, duration, 10, 1, 8)
+    assert picks[-1] == min(last, len(dump) - 1)
+    assert picks[1] == round(last / 9)
 
 
 def test_crop_is_clips_own_preprocessing() -> None:
@@ -169,7 +174,7 @@ def test_sound_that_begins_later_than_the_pictures_is_heard_later(tmp_path: Path
 
 def test_pictures_that_begin_later_than_the_sound_are_shown_later(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", shown=[moment + 400 for moment in STEADY], sound=sine(3.4))
-    clip = decode_clip(path, seconds=3, sampling=Sampling("centre", 32, "stretch", RATE))
+    clip = decode_clip(path, seconds=3, sampling=Sampling(frame_rule="centre", frame_size=32, sample_rate=RATE))
     assert clip.frame_indices.tolist() == [2, 27, 52]  # 0.48 or 0.52 s: the earlier of two equally near
     assert clip.frame_seconds.tolist() == pytest.approx([0.48, 1.48, 2.48], abs=2e-3)
     assert onset(clip.audio) < 0.01
@@ -216,7 +221,7 @@ def test_a_clip_a_little_short_repeats_its_last_frame_and_one_far_too_short_is_r
 
 
 def test_of_a_long_recording_the_first_seconds_are_taken(tmp_path: Path) -> None:
-    clip = decode_clip(write(tmp_path / "a.mp4"), seconds=1, sampling=Sampling("linspace", 32, "stretch", RATE))
+    clip = decode_clip(write(tmp_path / "a.mp4"), seconds=1, sampling=SMALL)
     assert clip.frame_indices.tolist() == [0]
     assert (clip.audio.shape, clip.padded_samples) == ((RATE,), 0)
 
@@ -272,16 +277,17 @@ def test_odd_names_are_ordinary_files(tmp_path: Path, name: str, monkeypatch: py
 
 
 def test_an_unknown_rule_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no frame rule 'random'; there are linspace, centre"):
+    with pytest.raises(ValueError, match="no frame rule 'random'; there are linspace, linspace-7, centre"):
         Sampling(frame_rule="random")
 
 
 @pytest.mark.real_data
 def test_the_real_clips_frames_are_pyavs_pixel_by_pixel_at_indices_worked_out_by_hand(real_data: Path) -> None:
-    # Its frames last 384 of 11488 ticks a second; 11488 / 384 = 29.9167 fps. VALOR's picks 0 9 18 26 35 44 53 61 70 79
-    # of the 8 fps grid, times 29.9167 / 8 = 3.7396:
-    # 0, 33.66, 67.31, 97.23, 130.89, 164.54, 198.20, 228.11, 261.77, 295.43.
-    by_hand = [0, 34, 67, 97, 131, 165, 198, 228, 262, 295]
+    # Its frames last 384 of 11488 ticks a second, 0.2674 of a picture of VALOR's dump (8 a second), which runs ahead of
+    # its clock: frame i becomes picture p where p - i * 0.2674 is at most 1.1 + 0.2674 and no earlier frame is in time.
+    # That is i = ceil((p - 1.3674) / 0.2674) for p = 9 18 27 36 45 54 63 72 81:
+    # 28.54, 62.20, 95.86, 129.51, 163.17, 196.82, 230.48, 264.14, 297.79.
+    by_hand = [0, 29, 63, 96, 130, 164, 197, 231, 265, 298]
     path = real_data / "llp" / "BjCEufrlXm4.mp4"
     clip = decode_clip(path, seconds=10, sampling=Sampling())
     assert clip.frame_indices.tolist() == by_hand

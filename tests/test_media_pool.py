@@ -3,11 +3,17 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from avvp_pipe.stages.media import ClipError, Status
-from avvp_pipe.stages.media.pool import in_processes
+import pytest
+
+from avvp_pipe.stages.media import ClipError, Status, workers
+from avvp_pipe.stages.media.workers import in_processes
 
 # Workers find functions of the standard library by name; those of a test module they would not.
 
@@ -35,6 +41,7 @@ def test_the_stored_numbers_never_change() -> None:
         "decoder-died": 10,
         "too-short": 11,
         "non-finite": 12,
+        "out-of-memory": 13,
     }
 
 
@@ -47,7 +54,7 @@ def test_a_call_that_hangs_is_killed_and_the_others_come_through_in_order() -> N
 
 
 def test_a_call_that_crashes_its_process_costs_itself() -> None:
-    calls = [("exit 0",), ("kill -ABRT $PPID; sleep 600",), ("exit 3",)]
+    calls = [("exit 0",), ("kill -ABRT $PPID; sleep 2",), ("exit 3",)]
     found = list(in_processes(os.system, calls, workers=1, timeout_seconds=30))
     assert [status(result) for result in found] == [None, Status.DECODER_DIED, None]
     assert os.waitstatus_to_exitcode(found[2]) == 3
@@ -91,3 +98,130 @@ def test_leaving_early_leaves_no_process_behind() -> None:
     results.close()  # type: ignore[attr-defined]
     assert time.monotonic() - started < 10
     assert not children()
+
+
+def test_a_call_that_takes_too_much_memory_costs_itself() -> None:
+    calls = [(number,) for number in (2**20, 2**29, 2**20)]
+    found = list(in_processes(b"x".__mul__, calls, workers=1, timeout_seconds=30, memory_bytes=2**28))
+    assert [status(result) for result in found] == [None, Status.OUT_OF_MEMORY, None]
+    assert "256 are allowed" in str(found[1])
+
+
+def test_without_a_limit_of_memory_a_call_may_take_any() -> None:
+    (found,) = in_processes(b"x".__mul__, [(2**27,)], workers=1, timeout_seconds=30)
+    assert len(found) == 2**27
+
+
+def test_what_the_function_raises_is_raised_where_the_result_is_taken() -> None:
+    found = in_processes(int, [("1",), ("one",)], workers=1, timeout_seconds=30)
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="'one'"):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [(time.sleep, 600), (os._exit, 3), (b"x".__mul__, 2**29)],
+    ids=["time", "crash", "memory"],
+)
+def test_a_lost_call_is_tried_once_more_with_another_function(function: Callable[..., Any], argument: int) -> None:
+    limits: dict[str, Any] = {"timeout_seconds": 2, "memory_bytes": 2**28}
+    assert list(in_processes(function, [(argument,)], workers=1, again=str, **limits)) == [str(argument)]
+
+
+def test_a_call_lost_twice_says_what_became_of_its_second_try() -> None:
+    (found,) = in_processes(time.sleep, [(600,)], workers=1, timeout_seconds=0.3, again=os._exit)
+    assert status(found) == Status.DECODER_DIED
+    assert "exit code" in str(found)
+
+
+# What follows stands for a process that the kernel kills, or that is stopped, halfway through its answer.
+HALFWAY = """
+import os, signal
+from multiprocessing.connection import Connection
+
+whole = Connection.send_bytes
+
+def half(self, buffer, *rest):
+    if len(buffer) < 2**20:
+        return whole(self, buffer, *rest)
+    os.write(self.fileno(), len(buffer).to_bytes(4, "big") + bytes(1000))
+    os.kill(os.getpid(), signal.{signal})
+
+Connection._send_bytes, whole = (lambda self, buffer: half(self, buffer)), Connection._send_bytes
+"""
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("SIGKILL", Status.DECODER_DIED), ("SIGSTOP", Status.DECODER_DIED)])
+def test_an_answer_that_breaks_off_costs_its_call_and_the_next_is_answered(
+    name: str, wanted: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HALFWAY.format(signal=name))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    found = list(in_processes(b"x".__mul__, [(10,), (2**21,), (11,)], workers=1, timeout_seconds=0.5))
+    assert (found[0], status(found[1]), found[2]) == (b"x" * 10, wanted, b"x" * 11)
+
+
+def test_workers_that_cannot_start_are_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"before it began to work.*exit code 7.*workers = 0"):
+        list(in_processes(abs, [(1,)], workers=2, timeout_seconds=30))
+
+
+HUNG = """
+import os
+from avvp_pipe.stages.media.workers import in_processes
+
+if __name__ == "__main__":
+    pids = in_processes(os.getpid, [()] * 2, workers=1, timeout_seconds=60)
+    print(next(pids), flush=True)
+    # Stopped: nothing runs in there any more that could see that the parent is gone.
+    list(in_processes(os.system, [("echo $PPID; kill -STOP $PPID",)] * 2, workers=2, timeout_seconds=600))
+"""
+
+
+def running(process: int) -> bool:
+    """Is it there, and not only as an entry that its parent has not read?"""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
+def test_no_worker_outlives_its_parent_however_that_ends(name: str, tmp_path: Path) -> None:
+    script = tmp_path / "hung.py"
+    script.write_text(HUNG)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, str(script)], start_new_session=True, **pipes) as parent:
+        assert parent.stdout is not None
+        assert parent.stderr is not None
+        hung = [int(parent.stdout.readline()) for _ in range(3)]
+        assert all(map(running, hung))
+        if name == "SIGINT":  # Ctrl-C goes to everybody at the terminal
+            os.killpg(parent.pid, signal.SIGINT)
+        else:
+            parent.send_signal(signal.Signals[name])
+        parent.wait(30)
+        said = parent.stderr.read()
+    deadline = time.monotonic() + 30
+    while any(map(running, hung)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, hung))
+    assert said.count("Traceback") == (name == "SIGINT"), said
+
+
+def test_calls_ahead_may_be_more_than_the_workers_need() -> None:
+    drawn = []
+
+    def calls() -> Iterator[tuple[int]]:
+        for number in range(100):
+            drawn.append(number)
+            yield (number,)
+
+    results = in_processes(abs, calls(), workers=1, timeout_seconds=30, ahead=40)
+    assert next(results) == 0
+    assert len(drawn) == 40
+    results.close()  # type: ignore[attr-defined]

@@ -1,11 +1,17 @@
 """What the teachers are asked: VALOR's strings on LLP, templates elsewhere."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from avvp_pipe.stages.datasets import prompt_sets
-from avvp_pipe.stages.datasets.prompts import VALOR_CLASSES, shown
+from avvp_pipe.stages.datasets.prompts import VALOR_CLASSES, Prompts, read_prompts, shown
+from avvp_pipe.store import Store
 
 # VALOR, NeurIPS 2023, Table 6: event, caption for CLIP, caption for CLAP, thresholds of CLIP and of CLAP.
 TABLE_6 = """
@@ -82,3 +88,84 @@ def test_every_set_asks_once_for_each_class_and_shows_no_underscore(classes: lis
         assert len(prompts.audio) == len(prompts.visual) == len(classes)
         assert not any("_" in sentence for sentence in prompts.audio + prompts.visual)
     assert all("_" not in shown(name) for name in classes)
+
+
+CLASSES = ("Dog", "Fire_alarm")
+SENTENCES = {"Fire_alarm": "a fire alarm on a wall", "Dog": "a dog"}
+
+
+def prompts_file(folder: Path, document: Any) -> Path:
+    path = folder / "prompts.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_ones_own_prompts_are_templates_or_sentences_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    path = prompts_file(tmp_path, {"mine": {"audio": "the noise {name} makes: {name}!", "visual": SENTENCES}})
+    audio = ("the noise dog makes: dog!", "the noise fire alarm makes: fire alarm!")
+    assert read_prompts(path, CLASSES) == {"mine": Prompts(audio=audio, visual=("a dog", "a fire alarm on a wall"))}
+
+
+WRONG = {
+    "not json": ("{", "is no JSON"),
+    "half a letter": ('{"mine": {"audio": "\\ud800 {name}", "visual": "{name}"}}', "is no JSON"),
+    "a list": ([], "should hold"),
+    "no set": ({}, "should hold"),
+    "too large": (" " * 2**20 + "{}", "larger than"),
+    "a method's name": ({"uwav": {"audio": "{name}", "visual": "{name}"}}, "'uwav'.*choose another name"),
+    "a path for a name": ({"../x": {"audio": "{name}", "visual": "{name}"}}, "a set is named by"),
+    "no name": ({"": {"audio": "{name}", "visual": "{name}"}}, "a set is named by"),
+    "one teacher": ({"mine": {"audio": "{name}"}}, "'mine': wanted an object with audio and visual"),
+    "a third teacher": ({"mine": {"audio": "{name}", "visual": "{name}", "smell": "{name}"}}, "with audio and visual"),
+    "no place for the class": ({"mine": {"audio": "a dog", "visual": "{name}"}}, "'mine', audio: a template holds"),
+    "a number": ({"mine": {"audio": "{name}", "visual": 3}}, "visual: wanted a template or an object"),
+    "a class left out": ({"mine": {"audio": "{name}", "visual": {"Dog": "a"}}}, "has no sentence for Fire_alarm"),
+    "a class too many": (
+        {"mine": {"audio": "{name}", "visual": SENTENCES | {"Cat": "a cat"}}},
+        "has the unknown class Cat; classes are Dog, Fire_alarm",
+    ),
+    "an empty sentence": ({"mine": {"audio": "{name}", "visual": SENTENCES | {"Dog": " "}}}, "should be text.* Dog"),
+    "no sentence": ({"mine": {"audio": "{name}", "visual": SENTENCES | {"Dog": None}}}, "should be text.* Dog"),
+    "a novel": ({"mine": {"audio": "{name}", "visual": SENTENCES | {"Dog": "x" * 1001}}}, "should be text.* Dog"),
+    "a class twice": (
+        '{"mine": {"audio": "{name}", "visual": {"Dog": "a", "Dog": "b", "Fire_alarm": "c"}}}',
+        "'Dog' stands twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_prompts_with_a_fault_are_refused_with_file_and_reason(tmp_path: Path, fault: str) -> None:
+    document, reason = WRONG[fault]
+    path = prompts_file(tmp_path, document)
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_prompts(path, CLASSES)
+    assert str(path) in str(caught.value)
+
+
+def test_ones_own_prompts_stand_in_the_dataset_beside_the_methods_and_in_its_key(
+    tmp_path: Path, avvp: Callable[..., Any]
+) -> None:
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("id,path,split,labels\na,a.mp4,train,Dog;Fire_alarm\n", encoding="utf-8")
+    path = prompts_file(tmp_path, {"mine": {"audio": "hear {name}", "visual": SENTENCES}})
+    store = Store(tmp_path / "store")
+
+    def dataset(*more: str | Path) -> Any:
+        return avvp("dataset", "--source", manifest, "--name", "mine", "--store", tmp_path / "store", "--quiet", *more)
+
+    assert dataset("--prompts", path).code == 0
+    first = store.get("dataset/mine")
+    assert {*first.attrs["prompts"]} == {"valor", "uwav", "mine"}
+    assert first.attrs["prompts"]["mine"] == {
+        "audio": ["hear dog", "hear fire alarm"],
+        "visual": ["a dog", "a fire alarm on a wall"],
+    }
+    assert {*first.provenance["sources"]} == {"clips.csv", "prompts"}
+    prompts_file(tmp_path, {"mine": {"audio": "listen to {name}", "visual": SENTENCES}})
+    assert dataset("--prompts", path).code == 0
+    assert store.get("dataset/mine").key != first.key
+    prompts_file(tmp_path, {"mine": {"audio": "listen", "visual": SENTENCES}})
+    ran = dataset("--prompts", path)
+    assert (ran.code, "{name}" in ran.err) == (2, True)
+    assert dataset("--prompts", tmp_path / "none.json").code == 2

@@ -26,10 +26,11 @@ def test_the_real_clip_passes_through_decode_and_extract_with_the_embedded_teach
     common = ("--name", "real", "--store", tmp_path / "store", "--quiet")
     assert avvp("dataset", "--source", tmp_path / "clips.csv", *common).code == 0
     assert avvp("decode", "--dataset", "real", "--workers", "1", *common).code == 0
-    assert avvp("extract", "--dataset", "real", "--media", "real", *common).code == 0
+    teachers = ("--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap")
+    assert avvp("extract", "--dataset", "real", "--media", "real", *teachers, *common).code == 0
     store = Store(tmp_path / "store")
     media, features = store.get("media/real"), store.get("features/real")
-    assert media.array("frame_indices")[0].tolist() == [0, 34, 67, 97, 131, 165, 198, 228, 262, 295]
+    assert media.array("frame_indices")[0].tolist() == [0, 29, 63, 96, 130, 164, 197, 231, 265, 298]
     assert media.array("audio").shape == (1, 480000)
     assert media.array("padded_samples").tolist() == [0]
     for name in ("visual", "audio"):

@@ -3,10 +3,20 @@
 `valor`: on LLP the strings of VALOR's released code, its two typos included (methods compared with VALOR's labels
 need them); `valor-paper` spells them right. `uwav`: the templates of UWAV's paper. For classes that VALOR did not
 know, its templates are used.
+
+Sets of one's own come from a JSON file: per set and teacher a template, or a sentence for each class.
+
+    {"mine": {"audio": "the sound of {name}", "visual": {"Dog": "a photo of a dog", "Fire_alarm": "a fire alarm"}}}
+
+`{name}` stands for the class name as it stands in a sentence: Fire_alarm is "fire alarm".
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,13 @@ VALOR_CLASSES = (
 )
 """LLP's classes in their official order, with VALOR's captions and thresholds."""
 
+OWN_NAMES = ("valor", "valor-paper", "uwav")
+"""Prompt sets that `prompt_sets` makes."""
+SET_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+FILE_LIMIT = 2**20
+TEXT_LIMIT = 1000
+"""Characters of a sentence; CLIP and CLAP read 77 tokens of it."""
+
 _TYPOS = {"vaccum": "vacuum", "guiter": "guitar"}
 
 
@@ -93,6 +110,72 @@ def prompt_sets(classes: Sequence[str]) -> dict[str, Prompts]:
     if right != sets["valor"].visual:
         sets["valor-paper"] = Prompts(audio=tuple(sounds), visual=right)
     return sets
+
+
+def read_prompts(path: Path, classes: Sequence[str]) -> dict[str, Prompts]:
+    """Prompt sets of one's own for these classes, from a JSON file as above.
+
+    Raises ValueError naming file, set, teacher and what was wanted; FileNotFoundError where there is no file.
+    """
+    with path.open("rb") as file:
+        data = file.read(FILE_LIMIT + 1)
+    if len(data) > FILE_LIMIT:
+        raise ValueError(f"{path} is larger than {FILE_LIMIT} bytes; prompts are a few sentences a class")
+    try:
+        document = json.loads(data, object_pairs_hook=_once)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text to be stored
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON that prompts can be read from: {error}") from None
+    if not isinstance(document, dict) or not document:
+        raise ValueError(f'{path} should hold {{"set": {{"audio": ..., "visual": ...}}}}, but holds {_short(document)}')
+    return {name: _own_set(f"{path}, prompt set {name!r}", name, given, classes) for name, given in document.items()}
+
+
+def _own_set(place: str, name: str, given: Any, classes: Sequence[str]) -> Prompts:
+    if name in OWN_NAMES:
+        raise ValueError(f"{place}: {', '.join(OWN_NAMES)} have the words of their methods; choose another name")
+    if not SET_NAME.fullmatch(name):
+        raise ValueError(f"{place}: a set is named by up to 64 small letters, digits, dots, - and _, a letter first")
+    if not isinstance(given, dict) or given.keys() != {"audio", "visual"}:
+        raise ValueError(f"{place}: wanted an object with audio and visual, got {_short(given)}")
+    audio, visual = (_sentences(f"{place}, {teacher}", given[teacher], classes) for teacher in ("audio", "visual"))
+    return Prompts(audio=audio, visual=visual)
+
+
+def _sentences(place: str, given: Any, classes: Sequence[str]) -> tuple[str, ...]:
+    """One sentence a class, from a template or from an object of sentences."""
+    if isinstance(given, str):
+        if "{name}" not in given:
+            raise ValueError(f"{place}: a template holds {{name}} where the class goes, got {_short(given)}")
+        given = {name: given.replace("{name}", shown(name)) for name in classes}
+    if not isinstance(given, dict):
+        raise ValueError(f"{place}: wanted a template or an object with a sentence for each class, got {_short(given)}")
+    for fault, names in (
+        ("has no sentence for", [name for name in classes if name not in given]),
+        ("has the unknown class", [name for name in given if name not in classes]),
+        ("should be text, up to a thousand characters, for", [name for name, text in given.items() if not _asks(text)]),
+    ):
+        if names:
+            raise ValueError(f"{place} {fault} {', '.join(names[:5])}; classes are {_short(', '.join(classes))}")
+    return tuple(given[name] for name in classes)
+
+
+def _asks(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and len(text) <= TEXT_LIMIT
+
+
+def _short(thing: Any) -> str:
+    text = thing if isinstance(thing, str) else json.dumps(thing, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError where a name stands twice in it, of which all but one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
 
 
 def _spelled_right(caption: str) -> str:

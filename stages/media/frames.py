@@ -1,72 +1,89 @@
-"""Which frames stand for the seconds of a clip, and how they are resized: pure functions on arrays.
+"""Which frames stand for the seconds of a clip: pure functions on arrays.
 
-    linspace  VALOR: of a stream of 8 frames a second, T evenly spaced ones, first and last included
-              n = 80 frames, T = 10:   0  9 18 26 35 44 53 61 70 79
-    centre    UWAV's text: the frame shown at the middle of each second, 0.5, 1.5, ...
+    linspace    VALOR: of its dump of 8 pictures a second, T evenly spaced ones, first and last included
+                n = 80 pictures, T = 10:   0  9 18 26 35 44 53 61 70 79
+    linspace-7  the same with the ffmpeg program from 7.0 on, which differs below 16 frames a second and where the rate
+                varies (`dump.py`)
+    centre      UWAV's text: the frame nearest to the middle of each second, 0.5, 1.5, ...
 
-Both work on presentation times, and are therefore right for variable frame rates.
+With k frames a second `linspace` takes k * T pictures, `centre` the middles of the k parts of each second.
+
+The dump runs up to 1.4 pictures ahead of its clock. So the frame picked may be up to 0.17 s older than picture / 8
+says, and where that falls on the beginning of a second (picture 9: 1.125 s) may show the last moments of the one
+before: on the real clip of LLP it is the frame shown at 0.97 s. The frames are those VALOR embedded, all the same.
 
 Departures from VALOR's released code:
-* It wrote its 8 frames a second with the ffmpeg program, which runs up to about one frame ahead of the clock. Here
-  frame k of that stream is the source frame nearest in time to k / 8 s.
-* A clip shorter than asked is filled up with its last frame, so that every frame stays in its own second; theirs
-  squeezed the ten together. A clip longer by SLACK_SECONDS or more is read for the seconds asked only.
-* Frames are rounded to uint8 after resizing; theirs went on as floats.
+* A clip shorter than asked by a second or more is filled up with its last frame, so that every frame stays in its own
+  second; theirs squeezed the T picks together.
+* Of a clip longer than asked by SLACK_SECONDS or more the seconds asked are taken, as if the file ended there; theirs
+  spread the T picks over all of it.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 __all__ = [
-    "RESIZES",
     "RULES",
+    "SLACK_SECONDS",
     "centre_times",
-    "crop",
     "linspace_indices",
-    "linspace_times",
     "nearest_frames",
-    "stretch",
+    "picked",
+    "seen_in_time",
 ]
 
-GRID_FPS = 8
-"""VALOR's `ffmpeg -r 8`."""
+RULES = ("linspace", "linspace-7", "centre")
+
 SLACK_SECONDS = 0.5
-"""A clip longer than asked by less than this is spread over its whole duration, as VALOR did (n = 82 at 10.25 s)."""
+"""A clip longer than asked by less than this is spread over its whole duration, as VALOR did (n = 82 at 10.03 s)."""
+FILL_SECONDS = 1.0
+"""A clip shorter than asked by this or more is filled up. Up to there VALOR's squeezed picks lie in their seconds."""
 TIE_SECONDS = 1e-6
 """Of two frames equally near to within this, the earlier wins; rounding errors must not decide it."""
 
 Times = NDArray[np.float64]
 
 
-def linspace_indices(frames: int, segments: int) -> NDArray[np.intp]:
-    """T = `segments` evenly spaced indices out of `frames`, rounded half to even (VALOR, released code).
+def linspace_indices(frames: int, picks: int) -> NDArray[np.intp]:
+    """`picks` evenly spaced indices out of `frames`, rounded half to even (VALOR, released code).
 
     >>> linspace_indices(82, 10).tolist()
     [0, 9, 18, 27, 36, 45, 54, 63, 72, 81]
     """
-    return np.asarray(np.round(np.linspace(0, frames - 1, segments)), dtype=np.intp)
+    return np.asarray(np.round(np.linspace(0, frames - 1, picks)), dtype=np.intp)
 
 
-def linspace_times(duration_seconds: float, segments: int) -> Times:
-    """Times, in seconds, of VALOR's frames in a clip of that duration: n = round(8 * duration), see above."""
-    spread = segments < duration_seconds < segments + SLACK_SECONDS
-    frames = round((duration_seconds if spread else segments) * GRID_FPS)
-    return linspace_indices(frames, segments) / GRID_FPS
+def seen_in_time(shown_seconds: Times, duration_seconds: float, segments: int) -> int:
+    """How many of the frames VALOR's rule looks at: all, or in a long clip those shown within the seconds asked."""
+    if duration_seconds < segments + SLACK_SECONDS:
+        return len(shown_seconds)
+    return max(int(np.searchsorted(shown_seconds, segments, side="left")), 1)
 
 
-def centre_times(duration_seconds: float, segments: int) -> Times:
-    """The middle of each second, whatever the duration.
+def picked(
+    dump: NDArray[np.intp], duration_seconds: float, segments: int, per_second: int, rate: int
+) -> NDArray[np.intp]:
+    """VALOR's picks out of its dump: (segments * per_second,) indices of frames.
 
-    >>> centre_times(10.0, 3).tolist()
-    [0.5, 1.5, 2.5]
+    dump: (n,) the frame each picture shows, `rate` pictures a second; all of a clip that is long enough, or what there
+    is of one that lasts `duration_seconds`, less than asked.
     """
-    return np.arange(segments) + 0.5
+    wanted = len(dump)
+    if duration_seconds <= segments - FILL_SECONDS:
+        wanted = max(wanted, rate * segments)
+    pictures = linspace_indices(wanted, segments * per_second)
+    return np.asarray(dump[np.minimum(pictures, len(dump) - 1)], np.intp)
 
 
-RULES: dict[str, Callable[[float, int], Times]] = {"linspace": linspace_times, "centre": centre_times}
+def centre_times(segments: int, per_second: int = 1) -> Times:
+    """The middles of the parts of each second.
+
+    >>> centre_times(3).tolist()
+    [0.5, 1.5, 2.5]
+    >>> centre_times(1, 2).tolist()
+    [0.25, 0.75]
+    """
+    return (np.arange(segments * per_second) + 0.5) / per_second
 
 
 def nearest_frames(wanted_seconds: Times, shown_seconds: Times) -> NDArray[np.intp]:
@@ -79,45 +96,3 @@ def nearest_frames(wanted_seconds: Times, shown_seconds: Times) -> NDArray[np.in
     """
     middles = (shown_seconds[1:] + shown_seconds[:-1]) / 2
     return np.asarray(np.searchsorted(middles + TIE_SECONDS, wanted_seconds, side="left"), dtype=np.intp)
-
-
-def stretch(frames: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Resize (n, H, W, 3) to (n, side, side, 3) without keeping proportions: bilinear, no antialias.
-
-    VALOR's preprocessing (torchvision 0.13 on a tensor), rounded to whole grey levels, half to even. It is written
-    out in numpy because decoding processes then start in 0.2 s instead of 1.3 s and take a tenth of the memory.
-    """
-    top, bottom, down = _neighbours(frames.shape[1], side)
-    left, right, across = _neighbours(frames.shape[2], side)
-    squares = np.empty((len(frames), side, side, 3), np.uint8)
-    for frame, square in zip(frames, squares, strict=True):
-        rows = frame[top] * (1 - down)[:, None, None] + frame[bottom] * down[:, None, None]
-        square[:] = np.rint(rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None])
-    return squares
-
-
-def crop(frames: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """CLIP's own: shorter side to `side` by Pillow's bicubic with antialias, centre cropped; (n, side, side, 3).
-
-    The same pixels as torchvision's Resize and CenterCrop on Pillow images, which CLIP's released code uses.
-    """
-    height, width = frames.shape[1:3]
-    longer = int(side * max(height, width) / min(height, width))
-    new_width, new_height = (longer, side) if width > height else (side, longer)
-    left, top = round((new_width - side) / 2), round((new_height - side) / 2)
-    squares = np.empty((len(frames), side, side, 3), np.uint8)
-    for frame, square in zip(frames, squares, strict=True):
-        resized = Image.fromarray(frame).resize((new_width, new_height), Image.Resampling.BICUBIC)
-        square[:] = np.asarray(resized)[top : top + side, left : left + side]
-    return squares
-
-
-RESIZES: dict[str, Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]] = {"stretch": stretch, "crop": crop}
-
-
-def _neighbours(length: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `side` new pixels: the two old ones around its centre, and the weight of the second."""
-    position = np.maximum((np.arange(side) + 0.5) * (length / side) - 0.5, 0)
-    first = np.minimum(position.astype(np.intp), length - 1)
-    second = np.minimum(first + 1, length - 1)
-    return first, second, (position - first).astype(np.float32)

@@ -4,14 +4,14 @@ One pass over the packets answers everything, and exactly: a container's own cla
 frames and duration are hints that real clips break.
 """
 
-import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,28 @@ from avvp_pipe.stages.media.errors import ClipError, Status
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["VideoIndex", "check_file", "index_video", "open_media", "streams"]
+__all__ = ["UPRIGHT", "Turn", "VideoIndex", "check_file", "index_video", "open_media", "streams", "turned"]
 
 SIDE_LIMIT = 8192
 DURATION_LIMIT_SECONDS = 3600
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 """Nothing else is opened: FFmpeg would take text for subtitles, pictures for films, and follow a playlist's links."""
+
+
+class Turn(NamedTuple):
+    """How a player turns the coded pictures, in this order."""
+
+    transpose: bool
+    mirror: bool
+    """Left and right."""
+    upend: bool
+    """Top and bottom."""
+
+
+UPRIGHT = Turn(transpose=False, mirror=False, upend=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,8 @@ class VideoIndex:
     """How much less the packets cover than the container claims; large in a file that breaks off."""
     seekable: bool
     """Every key packet is a point where H.264 decoding can begin afresh, and no frame is hidden."""
+    turn: Turn = UPRIGHT
+    """From coded to shown pictures; `width` and `height` are those of the coded ones."""
 
     @property
     def shown_seconds(self) -> NDArray[np.float64]:
@@ -62,17 +78,21 @@ class VideoIndex:
 
 
 def check_file(path: Path) -> None:
-    """Raise ClipError unless there is a regular file with something in it. Opens nothing, so a pipe cannot block."""
+    """Raise ClipError unless there is a regular file with something in it that may be read. A pipe is not opened."""
     try:
         found = path.stat()
     except OSError as error:
         raise ClipError(Status.MISSING_FILE, f"there is no file {path}: {error.strerror}") from None
+    except ValueError as error:  # a zero byte in its name
+        raise ClipError(Status.MISSING_FILE, f"there is no file {str(path)!r}: {error}") from None
     if not stat.S_ISREG(found.st_mode):
         raise ClipError(Status.NOT_A_VIDEO, f"{path} is not a regular file")
     if found.st_size == 0:
         raise ClipError(Status.EMPTY_FILE, f"{path} holds no bytes; fetch it again")
-    if not os.access(path, os.R_OK):
-        raise ClipError(Status.MISSING_FILE, f"{path} may not be read; change its permissions")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ClipError(Status.MISSING_FILE, f"{path} cannot be read: {error.strerror}") from None
 
 
 @contextmanager
@@ -95,11 +115,28 @@ def streams(container: "InputContainer", path: Path) -> "tuple[VideoStream, Audi
     from av.stream import Disposition
 
     films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not films:
-        raise ClipError(Status.NO_VIDEO_STREAM, f"{path} has no video stream")
-    if not container.streams.audio:
-        raise ClipError(Status.NO_AUDIO_STREAM, f"{path} has no audio stream")
+    if not films or not container.streams.audio:
+        if container.format.name.startswith("mov") and _breaks_off(path):
+            raise ClipError(Status.CORRUPT, f"{path} breaks off within its index; fetch it again")
+        what = "audio" if films else "video"
+        raise ClipError(Status.NO_AUDIO_STREAM if films else Status.NO_VIDEO_STREAM, f"{path} has no {what} stream")
     return films[0], container.streams.audio[0]
+
+
+def _breaks_off(path: Path) -> bool:
+    """Does the last box of an MP4 file claim more bytes than there are (ISO 14496-12, 4.2)?"""
+    at, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= end:
+            file.seek(at)
+            size = int.from_bytes(file.read(4), "big")
+            if size == 1:  # the size follows the name, in eight bytes
+                file.seek(at + 8)
+                size = int.from_bytes(file.read(8), "big")
+            if size < 8:  # 0: up to the end; less is nonsense
+                return False
+            at += size
+    return at > end
 
 
 def index_video(path: Path) -> VideoIndex:
@@ -112,13 +149,14 @@ def index_video(path: Path) -> VideoIndex:
         if audio.codec_context is None:
             raise ClipError(Status.CORRUPT, f"{path} holds sound that FFmpeg has no decoder for")
         try:
-            packets, sound = _read_packets(container, video, audio)
+            packets, sound, turn = _read_packets(container, video, audio)
         except av.FFmpegError as error:
             raise ClipError(Status.CORRUPT, f"{path} cannot be read: {error}") from error
         time_base = video.time_base
         assert time_base is not None  # set as soon as a container is open
         ticks, end_tick = _shown(packets, path)
         end = end_tick * float(time_base)
+        _check_duration(end - ticks[0] * float(time_base), path)
         claimed = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
         return VideoIndex(
             ticks=ticks,
@@ -129,6 +167,7 @@ def index_video(path: Path) -> VideoIndex:
             end_seconds=end,
             missing_seconds=max(claimed - max(end, sound[1]), 0.0),
             seekable=_is_plain(container, video) and all(packet.plain for packet in packets),
+            turn=turn,
         )
 
 
@@ -151,18 +190,24 @@ def _check_limits(container: "InputContainer", video: "VideoStream", path: Path)
         raise ClipError(Status.CORRUPT, f"{path} does not hold one whole frame")
     if max(video.width, video.height) > SIDE_LIMIT:
         raise ClipError(Status.TOO_LONG, f"{path} is {video.width}x{video.height}; sides up to {SIDE_LIMIT} are read")
-    lasts = (container.duration or 0) / 1e6
+    _check_duration((container.duration or 0) / 1e6, path)
+
+
+def _check_duration(lasts: float, path: Path) -> None:
     if lasts > DURATION_LIMIT_SECONDS:
         raise ClipError(Status.TOO_LONG, f"{path} lasts {lasts:.0f} s; up to {DURATION_LIMIT_SECONDS} s are read")
 
 
 def _read_packets(
     container: "InputContainer", video: "VideoStream", audio: "AudioStream"
-) -> tuple[list[_Packet], tuple[float, float]]:
-    """The packets of the video stream, and the first and the last second of sound on the file's clock."""
+) -> tuple[list[_Packet], tuple[float, float], Turn]:
+    """The packets of the video stream; the first and the last second of sound on the file's clock; the turn."""
     prefix = _length_prefix(video)
+    video.codec_context.thread_count = 1  # one core a worker; the pool does the rest
     packets: list[_Packet] = []
+    turn: Turn | None = None
     # The first sound is decoded, for only the decoder knows how much of it is an encoder's priming, to be cut off.
+    # The first picture is decoded, for only it says how it is turned.
     first_sound, last_sound = float("inf"), float("-inf")
     for packet in container.demux(video, audio):
         if packet.size == 0:  # PyAV's mark that the decoder may be drained
@@ -171,13 +216,47 @@ def _read_packets(
         if packet.stream_index == video.index:
             afresh = not packet.is_keyframe or (prefix > 0 and _is_idr(bytes(packet), prefix))
             packets.append(_Packet(packet.pts, duration, hidden, plain=afresh and not hidden))
+            turn = _turn(video, packet) if turn is None else turn
         elif packet.pts is not None and not hidden:
             if np.isinf(first_sound):
                 first_sound = next(
                     (frame.time for frame in audio.decode(packet) if frame.time is not None), first_sound
                 )
             last_sound = max(last_sound, float((packet.pts + duration) * packet.time_base))
-    return packets, (first_sound, last_sound)
+    return packets, (first_sound, last_sound), turn or UPRIGHT
+
+
+def turned(frame: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
+    """A coded picture (H, W, 3) as a player shows it: (H, W, 3), or (W, H, 3) where it is turned by a quarter."""
+    if turn.transpose:
+        frame = frame.transpose(1, 0, 2)
+    return np.ascontiguousarray(frame[:: -1 if turn.upend else 1, :: -1 if turn.mirror else 1])
+
+
+def _turn(video: "VideoStream", packet: "Packet[Any]") -> Turn | None:
+    """What the first picture's display matrix says; None as long as the decoder gives no picture.
+
+    The matrix (a b u; c d v; x y w) takes a point (p, q) to (a p + c q, b p + d q) (ISO 14496-12, 6.2.2). For right
+    angles the ffmpeg program (4.2.2) shows the same; it does not mirror. Other angles are left as coded here.
+    """
+    import av
+    from av.sidedata.sidedata import Type
+
+    try:
+        frame: Any = next(iter(video.decode(packet)), None)
+    except av.FFmpegError:  # whether the pictures can be decoded is found out by whoever decodes them
+        return UPRIGHT
+    if frame is None:
+        return None
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return UPRIGHT
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    if a == d == 0 and b and c:
+        return Turn(transpose=True, mirror=c < 0, upend=b < 0)
+    if b == c == 0 and a and d:
+        return Turn(transpose=False, mirror=a < 0, upend=d < 0)
+    return UPRIGHT
 
 
 def _shown(packets: list[_Packet], path: Path) -> tuple[NDArray[np.int64], int]:

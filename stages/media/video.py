@@ -11,11 +11,15 @@ Measured on small clips, frames equal to those of a decoding from the start:
 
 So decord gets the first kind (`VideoIndex.seekable`), which is what video sites deliver, and must agree with the
 index about every presentation time. PyAV decodes from the start and picks frames by their presentation times;
-it is also asked where decord fails.
+it is also asked where decord fails, and for pictures that are to be turned or mirrored (decord takes a mirrored one
+for one that stands on its head).
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +27,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.errors import ClipError, Status
-from avvp_pipe.stages.media.probe import VideoIndex, open_media, streams
+from avvp_pipe.stages.media.probe import SIDE_LIMIT, UPRIGHT, VideoIndex, open_media, streams, turned
 
-__all__ = ["load_decord", "read_frames"]
+__all__ = ["Choice", "decoders", "load_decord", "read_frames"]
 
 BATCH_BYTES = 2**28
 """Full-size frames held at once."""
 AGREE_SECONDS = 1e-3
 """decord's presentation times are float32: up to 0.2 ms off within an hour."""
 
-Shrink = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+Shrink = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
-def read_frames(path: Path, index: VideoIndex, chosen: NDArray[np.intp], shrink: Shrink) -> NDArray[np.uint8]:
+@dataclass(slots=True)
+class Choice:
+    """Which decoders may be asked for pictures, and which one delivered them last."""
+
+    allowed: tuple[str, ...] = ("decord", "pyav")
+    delivered: str = ""
+
+
+_CHOICE: ContextVar[Choice] = ContextVar("avvp_decoders")
+
+
+@contextmanager
+def decoders(*allowed: str) -> Iterator[Choice]:
+    """Within the block, `read_frames` asks only these of "decord" and "pyav", and notes in the choice who delivered.
+
+    "pyav" is always asked in the end: decord does not take every file.
+    """
+    choice = Choice(allowed)
+    token = _CHOICE.set(choice)
+    try:
+        yield choice
+    finally:
+        _CHOICE.reset(token)
+
+
+def read_frames(path: Path, index: VideoIndex, chosen: NDArray[np.intp], shrink: Shrink) -> NDArray[Any]:
     """Decode the frames at `chosen` (T,), indices into `index`, and make them small before the next ones come.
 
-    shrink: (n, H, W, 3) -> (n, S, S, 3), both uint8. Returns (T, S, S, 3) uint8 RGB. Raises ClipError where they
-    cannot be decoded.
+    shrink: (n, H, W, 3) uint8, upright -> (n, S, S, 3). Returns (T, S, S, 3) RGB of the type that `shrink` gives.
+    Raises ClipError where they cannot be decoded.
     """
+    choice = _CHOICE.get(None) or Choice()
     distinct, places = np.unique(chosen, return_inverse=True)
-    squares = _with_decord(path, index, distinct, shrink) if index.seekable else None
+    squares, choice.delivered = None, "decord"
+    if "decord" in choice.allowed and index.seekable and index.turn == UPRIGHT:
+        squares = _with_decord(path, index, distinct, shrink)
     if squares is None:
-        squares = _with_pyav(path, index, distinct, shrink)
+        squares, choice.delivered = _with_pyav(path, index, distinct, shrink), "pyav"
     return squares[places]
 
 
@@ -62,7 +94,7 @@ def load_decord(*, beside_torch: bool = True) -> Any:
     return decord
 
 
-def _with_decord(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[np.uint8] | None:
+def _with_decord(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[Any] | None:
     """The wanted frames, or None where decord fails or knows other presentation times."""
     decord = load_decord()
     size = max(BATCH_BYTES // (3 * index.width * index.height), 1)
@@ -75,24 +107,25 @@ def _with_decord(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink
             return None
         batches = [wanted[begin : begin + size].tolist() for begin in range(0, len(wanted), size)]
         return np.concatenate([shrink(reader.get_batch(batch).asnumpy()) for batch in batches])
-    except (decord.DECORDError, RuntimeError, AssertionError):
+    except Exception:  # whatever it stumbles over: PyAV decides what becomes of the clip
         return None
 
 
-def _with_pyav(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[np.uint8]:
+def _with_pyav(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[Any]:
     """The wanted frames, decoded from the start of the file. Raises ClipError."""
     import av
 
     due = {int(index.ticks[frame]): place for place, frame in enumerate(wanted)}
-    pieces: dict[int, NDArray[np.uint8]] = {}
+    pieces: dict[int, NDArray[Any]] = {}
     try:
         with open_media(path) as container:
             video, _ = streams(container, path)
             video.codec_context.thread_count = 1  # one core a worker; the pool does the rest
             for frame in container.decode(video):
                 if frame.pts in due:
+                    _check_side(path, frame.width, frame.height)
                     full = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-                    pieces[due.pop(frame.pts)] = shrink(full[None])
+                    pieces[due.pop(frame.pts)] = shrink(turned(full, index.turn)[None])
                 if not due:
                     break
     except (av.FFmpegError, ValueError) as error:
@@ -101,3 +134,9 @@ def _with_pyav(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: 
         at = (min(due) - int(index.ticks[0])) * float(index.time_base)
         raise ClipError(Status.CORRUPT, f"the decoder of {path} left out the frame shown at {at:.2f} s")
     return np.concatenate([pieces[place] for place in range(len(wanted))])
+
+
+def _check_side(path: Path, width: int, height: int) -> None:
+    """Pictures may grow after the first. Raises ClipError."""
+    if max(width, height) > SIDE_LIMIT:
+        raise ClipError(Status.TOO_LONG, f"{path} grows to {width}x{height}; sides up to {SIDE_LIMIT} are read")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from avvp_pipe.stages.clips.failures import TooManyFailuresError
 from avvp_pipe.store import StoreError, StoreWriteError
 
 T = TypeVar("T")
@@ -125,13 +126,13 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             # Whoever read our output has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TooManyFailuresError) as error:
             if options.get("verbose"):
                 traceback.print_exc()
             if options.get("json"):
                 print(json.dumps({"error": str(error)}))
             print(plain(f"error: {error}", keep="\n"), file=sys.stderr)
-            failed = isinstance(error, StoreWriteError) or (
+            failed = isinstance(error, StoreWriteError | TooManyFailuresError) or (
                 isinstance(error, OSError) and not isinstance(error, StoreError | FileNotFoundError)
             )
             raise typer.Exit(FOUND_WRONG if failed else WRONG_USE) from None

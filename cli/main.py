@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from avvp_pipe.cli import history, trust
+from avvp_pipe.cli import history, models, trust
 from avvp_pipe.cli.console import Console, guarded, say
+from avvp_pipe.cli.failures import failures
+from avvp_pipe.cli.grouped_help import GroupedCommand
+from avvp_pipe.cli.merge import merge
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 from avvp_pipe.cli.stage_command import stage_command
 from avvp_pipe.pipeline.catalogue import STAGES
@@ -36,7 +39,7 @@ def common(
 
 
 for _stage in STAGES.values():
-    app.command(name=_stage.name, rich_help_panel="Stages")(stage_command(_stage))
+    app.command(name=_stage.name, cls=GroupedCommand, rich_help_panel="Stages")(stage_command(_stage))
 
 
 @app.command(rich_help_panel="Store")
@@ -136,8 +139,12 @@ def export(
 
 
 app.add_typer(trust.labels, rich_help_panel="Store")
-for _command in (trust.verify, history.diff, history.lineage, history.tag, history.gc):
+for _command in (failures, merge, trust.verify, history.diff, history.lineage, history.tag, history.gc):
     app.command(rich_help_panel="Store")(_command)
+
+
+app.add_typer(models.models, rich_help_panel="Machine")
+app.command(rich_help_panel="Machine")(models.doctor)
 
 
 @app.command(rich_help_panel="Try it")

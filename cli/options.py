@@ -15,5 +15,11 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceba
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why; do nothing.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Build anew what the store already has.")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Try again the clips that failed or whose files have changed; take over the others."
+    ),
+]
 
 DEFAULT_STORE_PATH = DEFAULT_STORE

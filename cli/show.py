@@ -9,6 +9,8 @@ from avvp_pipe.pipeline.status import Condition
 from avvp_pipe.store import Artifact, Store, StoreError
 
 SHOWN_FAILURES = 10
+FEW_FAILURES = 3
+"""Up to so many failed clips speak for themselves."""
 METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Typeo", "Evento")
 
 
@@ -57,27 +59,34 @@ def print_failures(outcome: Outcome) -> None:
     for failure in outcome.failures[:SHOWN_FAILURES]:
         say(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
     if len(outcome.failures) > SHOWN_FAILURES:
-        say(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more; `avvp-pipe show --json` lists all")
+        say(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more")
+    if len(outcome.failures) > FEW_FAILURES:
+        say(f"  avvp-pipe failures {outcome.artifact.reference}: all of them by kind, and how to try them again")
 
 
 def print_conditions(found: Sequence[Condition], console: Console) -> None:
     """One line a step, and why, where it is not cached."""
-    document = {
+    console.result(conditions_document(found), lambda: say_conditions(found))
+
+
+def conditions_document(found: Sequence[Condition]) -> dict[str, Any]:
+    """The JSON of how steps stand."""
+    return {
         "steps": [
             {"artifact": str(one.reference), "stage": one.stage, "state": one.state, "reasons": list(one.reasons)}
             for one in found
         ]
     }
 
-    def shown() -> None:
-        if not found:
-            say("nothing was asked for in this store yet")
-        for one in found:
-            say(f"{one.state:8}{one.stage:16}{one.reference}")
-            for reason in one.reasons:
-                say(f"{'':24}{reason}")
 
-    console.result(document, shown)
+def say_conditions(found: Sequence[Condition]) -> None:
+    """The same as text."""
+    if not found:
+        say("nothing was asked for in this store yet")
+    for one in found:
+        say(f"{one.state:8}{one.stage:16}{one.reference}")
+        for reason in one.reasons:
+            say(f"{'':24}{reason}")
 
 
 def print_artifacts(store: Store, found: Iterable[Artifact], console: Console) -> None:

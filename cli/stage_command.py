@@ -1,5 +1,6 @@
 """One command for each stage, made from its record: inputs, parameters and help cannot drift apart."""
 
+import copy
 import dataclasses
 import inspect
 import typing
@@ -9,17 +10,25 @@ from typing import Annotated, Any
 import typer
 
 from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded
-from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Force, Quiet, StorePath, Verbose
+from avvp_pipe.cli.grouped_help import examples
+from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Force, Quiet, RetryFailed, StorePath, Verbose
 from avvp_pipe.stages.stage import Stage
 
-COMMON: dict[str, tuple[Any, Any]] = {
-    "store": (StorePath, DEFAULT_STORE_PATH),
-    "dry_run": (DryRun, False),
-    "force": (Force, False),
-    "json": (AsJson, False),
-    "verbose": (Verbose, False),
-    "quiet": (Quiet, False),
+Name = Annotated[
+    str | None, typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
+]
+THIS_RUN, OUTPUT = "This run", "Output"
+COMMON: dict[str, tuple[str, Any, Any]] = {
+    "name": (THIS_RUN, Name, None),
+    "store": (THIS_RUN, StorePath, DEFAULT_STORE_PATH),
+    "dry_run": (THIS_RUN, DryRun, False),
+    "force": (THIS_RUN, Force, False),
+    "retry_failed": (THIS_RUN, RetryFailed, False),
+    "json": (OUTPUT, AsJson, False),
+    "verbose": (OUTPUT, Verbose, False),
+    "quiet": (OUTPUT, Quiet, False),
 }
+"""Options that are no parameters of the stage: group, annotation, default."""
 
 
 def stage_command(stage: Stage) -> Callable[..., None]:
@@ -28,7 +37,7 @@ def stage_command(stage: Stage) -> Callable[..., None]:
     def command(*, name: str | None, store: str, dry_run: bool, force: bool, json: bool, **given: Any) -> None:
         run_stage(stage, name, given, store=store, dry_run=dry_run, force=force, console=_console(json, given))
 
-    command.__doc__ = f"{stage.summary}\n\nExample: {stage.example}"
+    command.__doc__ = f"{stage.summary}\n\n{examples(stage.example)}"
     command.__name__ = stage.name
     command.__signature__ = inspect.Signature(_signature(stage))  # type: ignore[attr-defined]
     return guarded(command)
@@ -47,14 +56,22 @@ def _signature(stage: Stage) -> list[inspect.Parameter]:
         found.append(_parameter(role, Annotated[str | None, option], None))
     hints = typing.get_type_hints(stage.params)
     for field in dataclasses.fields(stage.params):
-        panel = "Parameters" if field.metadata["in_key"] else "Places and speed (not in the key)"
         flag = f"--{field.name.replace('_', '-')}"
         names = f"{flag}/--no-{flag[2:]}" if hints[field.name] is bool else flag
-        option = typer.Option(names, help=field.metadata["help"], rich_help_panel=panel)
+        option = typer.Option(names, help=field.metadata["help"], rich_help_panel=field.metadata["panel"])
         found.append(_parameter(field.name, Annotated[hints[field.name], option], field.default))
-    naming = typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
-    found.append(_parameter("name", Annotated[str | None, naming], None))
-    return found + [_parameter(name, kind, default) for name, (kind, default) in COMMON.items()]
+    for name, (panel, kind, default) in COMMON.items():
+        if name != "retry_failed" or stage.retries:
+            found.append(_parameter(name, _under(panel, kind), default))
+    return found
+
+
+def _under(panel: str, annotation: Any) -> Any:
+    """The same option, in a group of the help."""
+    kind, option = typing.get_args(annotation)
+    grouped = copy.copy(option)
+    grouped.rich_help_panel = panel
+    return Annotated[kind, grouped]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -65,22 +82,26 @@ def run_stage(
     stage: Stage, name: str | None, given: dict[str, Any], *, store: str, dry_run: bool, force: bool, console: Console
 ) -> None:
     """Run one step and print what became of it. Exits with 1 where clips failed."""
-    from avvp_pipe.cli.show import print_conditions, print_outcome
-    from avvp_pipe.pipeline.names import default_name
+    from avvp_pipe.cli.show import print_outcome
+    from avvp_pipe.cli.show_plan import print_plan
+    from avvp_pipe.pipeline.forecast import forecast
+    from avvp_pipe.pipeline.names import step_name
     from avvp_pipe.pipeline.runner import Step, run_step
     from avvp_pipe.pipeline.status import conditions, requested_steps
     from avvp_pipe.store import Store
 
     opened = Store(store)
+    retry_failed = bool(given.pop("retry_failed", False))
     inputs = {role: given.pop(role) for role in stage.reads}
     inputs = {role: text for role, text in inputs.items() if text is not None}
-    step = Step(stage.name, name or default_name(stage, given, inputs), given, inputs)
+    step = Step(stage.name, step_name(stage, name, given, inputs), given, inputs)
     if dry_run:
         asked = [other for other in requested_steps(opened) if other.reference != step.reference]
         planned = [one for one in conditions(opened, [*asked, step]) if one.reference.kind == stage.kind]
-        print_conditions([one for one in planned if one.reference.name == step.name], console)
+        cost = forecast(opened, step, progress=console, force=force, retry_failed=retry_failed)
+        print_plan([one for one in planned if one.reference.name == step.name], cost, console)
         return
-    outcome = run_step(opened, step, progress=console, force=force)
+    outcome = run_step(opened, step, progress=console, force=force, retry_failed=retry_failed)
     print_outcome(outcome, console)
     if outcome.failures:
         raise typer.Exit(FOUND_WRONG)

@@ -54,47 +54,103 @@ class Outcome:
     seconds: float
 
 
-def run_step(store: Store, step: Step, *, progress: Progress, force: bool = False) -> Outcome:
+def run_step(
+    store: Store, step: Step, *, progress: Progress, force: bool = False, retry_failed: bool = False
+) -> Outcome:
     """Bring a step's artifact into being, or find it. `force` builds it anew.
 
-    Raises ParameterError, StoreError (an input is missing, the store cannot be written) and what the stage
-    raises; whatever is raised, nothing half-written is ever visible.
+    retry_failed: clips that failed before, or whose files have changed, are tried again, and the rest is taken over
+    from the earlier artifact. What an input was when it was read is part of what is found: after an input was built
+    anew with other bytes (its failed clips tried again), so is this. Raises ParameterError, StoreError (an input is
+    missing, the store cannot be written) and what the stage raises; whatever is raised, nothing half-written is ever
+    visible.
     """
     started = time.monotonic()
     stage = STAGES[step.stage]
-    params = make_params(stage, step.params)
+    given = make_params(stage, step.params)
     inputs = _inputs(store, stage, step.inputs)
+    params = stage.settle(given, inputs)
     keys = {role: artifact.key for role, artifact in inputs.items()}
     identity = identify(stage, params, keys, stage.sources(params, inputs))
     reference = Reference(stage.kind, step.name, identity.key)
     before = store.find(Reference(stage.kind, step.name))
-    reasons = differences(before.identity, identity) if before else ("nothing of this name yet",)
-    store.ask(step.reference, request_of(step, params, identity.key))
+    store.ask(step.reference, request_of(step, given, identity.key))
     found = store.find(reference)
-    if found and force:
-        reasons = ("forced",)
-    elif found:
+    previous = earlier(store, found or before, identity) if retry_failed else None
+    reasons = _reasons(found or before, identity, inputs, force=force, retried=previous)
+    if found and not reasons:
         store.tidy(found)
-        return _outcome(found, "cached", (), started)
+        return outcome_of(found, "cached", (), started)
     state: Literal["built", "cached"] = "cached"  # where another process builds it while this one waits
     with store.build(
         reference,
         identity,
         shard_rows=stage.shard_rows,
-        provenance=lambda builder: _provenance(identity, _still_there(store, inputs), builder),
+        provenance=lambda builder: provenance_of(identity, still_there(store, inputs), builder),
         run_facts={"params": params_outside_key(params), "machine": platform.machine()},
         waiting=lambda holder: progress.note(f"{reference} is being built by {holder or 'another process'}; waiting"),
         renew=bool(found),
+        previous=previous,
     ) as builder:
         if builder is not None:
             stage.run(inputs, params, builder, progress)
             state = "built"
     built = store.find(reference)
     assert built is not None, f"{reference} was published and is gone"
-    return _outcome(built, state, reasons if state == "built" else (), started)
+    return outcome_of(built, state, reasons if state == "built" else (), started)
 
 
-def _still_there(store: Store, inputs: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+def _reasons(
+    known: Artifact | None,
+    identity: Identity,
+    inputs: Mapping[str, Artifact],
+    *,
+    force: bool,
+    retried: Artifact | None,
+) -> tuple[str, ...]:
+    """Why the artifact is to be built; none where it is there and right. known: it, or what stood under its name."""
+    if known is None:
+        return ("nothing of this name yet",)
+    if known.key != identity.key:
+        return tuple(differences(known.identity, identity))
+    if force:
+        return ("forced",)
+    if retried and (failed := len(known.provenance["failures"])):
+        return (f"{failed} failed clips are tried again",)
+    return renewed_inputs(known, inputs)
+
+
+def renewed_inputs(artifact: Artifact, inputs: Mapping[str, Artifact]) -> tuple[str, ...]:
+    """Which inputs of a finished artifact have other bytes now than when it read them, in words."""
+    then = artifact.provenance.get("input_digests", {})
+    roles = [role for role, now in inputs.items() if then.get(role, now.digest) != now.digest]
+    return tuple(f"input {role} was built anew since" for role in roles)
+
+
+def earlier(store: Store, known: Artifact | None, identity: Identity) -> Artifact | None:
+    """The artifact whose sound clips may be taken over: made likewise, from the same clips, of other files at most."""
+    return known if known and _made_likewise(store, known.identity, identity) else None
+
+
+def _made_likewise(store: Store, old: Identity, new: Identity) -> bool:
+    """Whether two identities differ in nothing but the bytes of video files, in themselves or in their media."""
+    if (old.stage, old.version, old.params) != (new.stage, new.version, new.params):
+        return False
+    if any(old.sources.get(name) != new.sources.get(name) for name in {*old.sources, *new.sources} - {"videos"}):
+        return False
+    changed = {role for role in {*old.inputs, *new.inputs} if old.inputs.get(role) != new.inputs.get(role)}
+    if not changed:
+        return True
+    before, now = (_identity_of_media(store, one.inputs.get("media")) for one in (old, new))
+    return changed == {"media"} and before is not None and now is not None and _made_likewise(store, before, now)
+
+
+def _identity_of_media(store: Store, key: str | None) -> Identity | None:
+    found = (one.identity for one in store.artifacts() if one.kind == "media" and one.key == key)
+    return next(found, None)
+
+
+def still_there(store: Store, inputs: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
     """The inputs, unless one was removed or replaced while it was read: then nothing is published."""
     for role, artifact in inputs.items():
         now = store.find(artifact.reference)
@@ -141,7 +197,8 @@ def _inputs(store: Store, stage: Stage, given: Mapping[str, str]) -> dict[str, A
     return {role: store.get(str(reference)) for role, reference in input_references(stage, given).items()}
 
 
-def _provenance(identity: Identity, inputs: Mapping[str, Artifact], builder: Builder) -> dict[str, Any]:
+def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: Builder) -> dict[str, Any]:
+    """The record of a finished build: what was made of what, with which software, and the clips that failed."""
     return {
         "stage": identity.stage,
         "stage_version": identity.version,
@@ -167,8 +224,9 @@ def _software() -> dict[str, str]:
     return found
 
 
-def _outcome(
+def outcome_of(
     artifact: Artifact, state: Literal["built", "cached"], reasons: tuple[str, ...], started: float
 ) -> Outcome:
+    """What became of an artifact that is there. started: of `time.monotonic()`."""
     failures = tuple(artifact.provenance["failures"])
     return Outcome(artifact, state, reasons, failures, time.monotonic() - started)

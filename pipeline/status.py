@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
-from avvp_pipe.pipeline.runner import Step, identify, input_references
-from avvp_pipe.stages.stage import make_params
+from avvp_pipe.pipeline.runner import Step, identify, input_references, renewed_inputs
+from avvp_pipe.stages.stage import as_given, make_params
 from avvp_pipe.store import Artifact, Identity, Reference, Store, StoreError, differences
 
 State = Literal["cached", "stale", "missing"]
@@ -62,8 +62,9 @@ class _Judge:
             state: State = "stale" if newest else "missing"
             return Condition(reference, step.stage, state, (expected,))
         wanted = Reference(reference.kind, reference.name, expected.key)
-        if self.store.find(wanted):
-            return Condition(wanted, step.stage, "cached", ())
+        if found := self.store.find(wanted):
+            renewed = renewed_inputs(found, self._inputs(step, expected))
+            return Condition(wanted, step.stage, "stale" if renewed else "cached", renewed)
         if newest is None:
             return Condition(wanted, step.stage, "missing", ("not made yet",))
         return Condition(wanted, step.stage, "stale", self._why(newest, expected, step))
@@ -76,7 +77,7 @@ class _Judge:
     def _expected(self, step: Step) -> Identity | str:
         stage = STAGES[step.stage]
         try:
-            params = make_params(stage, step.params)
+            given = make_params(stage, step.params)
             references = input_references(stage, step.inputs)
             keys: dict[str, str] = {}
             artifacts: dict[str, Artifact] = {}
@@ -88,11 +89,23 @@ class _Judge:
                 if found := self.store.find(Reference(reference.kind, reference.name, key)):
                     artifacts[role] = found
             # Sources are read through the inputs (the videos of a dataset), or need none of them (teachers).
+            if stage.settle is not as_given and (lacking := sorted(set(references) - set(artifacts))):
+                return f"input {lacking[0]} is to be made first"
+            params = stage.settle(given, artifacts)
             return identify(stage, params, keys, stage.sources(params, artifacts))
         except KeyError as missing:
             return f"input {missing.args[0]} is to be made first"
         except (ValueError, OSError) as error:
             return str(error)
+
+    def _inputs(self, step: Step, expected: Identity) -> dict[str, Artifact]:
+        """The inputs that are there, as the step would read them now."""
+        references = input_references(STAGES[step.stage], step.inputs)
+        found = {
+            role: self.store.find(Reference(one.kind, one.name, expected.inputs[role]))
+            for role, one in references.items()
+        }
+        return {role: artifact for role, artifact in found.items() if artifact}
 
     def _key(self, reference: Reference) -> str | None:
         unversioned = Reference(reference.kind, reference.name)

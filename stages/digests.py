@@ -32,7 +32,7 @@ class DigestMemory:
         """The digest of `path`, or "missing" where there is no regular file (a pipe would block)."""
         try:
             found = path.stat()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no file can have
             return "missing"
         if not stat.S_ISREG(found.st_mode):
             return "missing"

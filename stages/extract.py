@@ -1,149 +1,280 @@
-"""Stage `extract`: media in, one embedding a second for vision and audio out, and those of the event texts.
+"""Stage `extract`: one embedding a second for vision and audio, and those of the event texts.
 
-    frames (T, S, S, 3) -> visual (T, Dv)      audio (T * rate,) -> T pieces of one second -> audio (T, Da)
-    prompts of every prompt set -> text_visual/<set> (C, Dv), text_audio/<set> (C, Da)
+    videos, or media from `decode` -> visual (N, T, Dv), audio (N, T, Da)
+    prompts of every prompt set    -> text_visual/SET (C, Dv), text_audio/SET (C, Da)
 
+Without --media the videos are decoded on the way and nothing decoded is kept; the features are the same, bit by bit.
 All embeddings are L2-normalised; float16, if asked for, is rounded after that. Rows of failed clips and segments
 beyond a clip's length are NaN.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from avvp_pipe.stages.media.quantise import as_float32
-from avvp_pipe.stages.rows import OK, check_same_clips, put_clips
-from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option, outside_key
-from avvp_pipe.stages.teachers import AudioTeacher, VisualTeacher, audio_teacher, teacher_digest, visual_teacher
+from avvp_pipe.stages.clips.failures import checked_limit, failure_limit
+from avvp_pipe.stages.clips.parts import part_of
+from avvp_pipe.stages.clips.videos import video_digests, video_paths
+from avvp_pipe.stages.digests import combined_digest
+from avvp_pipe.stages.rows import check_same_clips, put_clips
+from avvp_pipe.stages.stage import COUNT, Inputs, ParameterError, Progress, Reads, Stage, counted, option, outside_key
+from avvp_pipe.stages.teachers import audio_facts, teacher_digest, visual_facts
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from avvp_pipe.stages.blocks.embedding import Embedding
+    from avvp_pipe.stages.clips.units import Unit
+    from avvp_pipe.stages.executors import Executor
+    from avvp_pipe.stages.media.source import MediaSource
     from avvp_pipe.store import Artifact, Builder
 
-MEDIA_ROWS = 32
-"""Clips whose frames and sound are in memory at once."""
+SAMPLING = "What is taken from the videos (without --media)"
+SAMPLING_DEFAULTS: Mapping[str, Any] = {
+    "frame_rule": "linspace",
+    "frames_per_second": 1,
+    "resize": "stretch",
+    "frame_dtype": "uint8",
+    "audio_cut": "exact",
+}
+"""As in `decode`; size and rate are the teachers'."""
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Which teachers look and listen."""
+    """Which teachers look and listen, and at what."""
 
-    visual_teacher: str = option("tiny-clip", "Image-text model.")
-    audio_teacher: str = option("tiny-clap", "Audio-text model.")
+    visual_teacher: str = option("ViT-L-14-quickgelu", "Image-text model: open_clip's name, or tiny-clip.")
+    audio_teacher: str = option(
+        "HTSAT-tiny-fused", "Audio-text model: laion_clap's HTSAT-tiny-fused, HTSAT-tiny or HTSAT-base, "
+        "transformers-clap, or tiny-clap."
+    )  # fmt: skip
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "What the teachers compute in; fp16 needs CUDA.")
     stored_as: Literal["float32", "float16"] = option("float32", "Type of the stored embeddings; float16 takes half.")
-    batch_size: Annotated[int, Field(ge=1)] = outside_key(256, "Segments embedded at once.")
+    quantise: bool = option(True, "Round samples to 16 bits first, as laion_clap does.")
+    audio_fill: Literal["repeatpad", "pad"] = option("repeatpad", "How a second fills CLAP's ten: repeated, or zeros.")
+    audio_map: bool = option(False, "Also store CLAP's feature map of the whole clip, which VALOR++ reads.")
+    frame_rule: Literal["linspace", "linspace-7", "centre"] | None = option(
+        None, "VALOR's even spacing at 8 fps (linspace, default), or the centres of equal parts.", panel=SAMPLING
+    )
+    frames_per_second: Annotated[int, Field(ge=1, le=60)] | None = option(
+        None, "Frames taken of each second (1); of several, the mean is stored too.", panel=SAMPLING
+    )
+    frame_size: Annotated[int, Field(ge=16, le=1024)] | None = option(
+        None, "Side of the square frames in pixels (the teacher's).", panel=SAMPLING
+    )
+    resize: Literal["stretch", "crop"] | None = option(
+        None, "VALOR's stretch without antialias (default), or CLIP's own bicubic with centre crop.", panel=SAMPLING
+    )
+    frame_dtype: Literal["uint8", "float32"] | None = option(
+        None, "Frames rounded to 8 bits (default), or not, as in VALOR.", panel=SAMPLING
+    )
+    sample_rate: Annotated[int, Field(ge=8000, le=96000)] | None = option(
+        None, "Samples a second (the teacher's).", panel=SAMPLING
+    )
+    audio_cut: Literal["exact", "valor"] | None = option(
+        None, "Exact seconds (default), or VALOR's tenths of whatever length the sound has.", panel=SAMPLING
+    )
+    shard: str = option("", "Only part I of N of the clips, as I/N; `avvp-pipe merge` puts the parts together.")
+    visual_weights: str = outside_key("", "open_clip's pretrained tag, or a checkpoint file; its digest is in the key.")
+    audio_weights: str = outside_key("", "Tag such as 630k-fusion-best, a checkpoint file or a folder (likewise).")
+    videos: str = outside_key("", "Folder that relative paths start from, if not the dataset's own.")
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
+    batch_size: Annotated[str, COUNT] = outside_key("auto", "Embeddings computed at once; the last bits depend on it.")
+    threads: Annotated[int, Field(ge=0)] = outside_key(0, "Of torch on a CPU (last bits depend on it); 0: all.")
+    workers: Annotated[str, COUNT] = outside_key(
+        "auto", "Decoding processes; 0 decodes in this one, without a time limit."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = outside_key(60.0, "Time limit of decoding one clip.")
+    memory_limit: Annotated[int, Field(ge=0)] = outside_key(4096, "Memory of one decoding process, MiB; 0: no limit.")
+    max_failures: Annotated[str, AfterValidator(checked_limit)] = outside_key(
+        "", "Stop when more clips than this have failed: a number, or a share such as 5%."
+    )
+    executor: Literal["local", "ray"] = outside_key("local", "Here, or on a Ray cluster (needs avvp-pipe[ray]).")
+
+
+def settle(params: Params, inputs: Inputs) -> Params:
+    """Fill in what is taken from the videos: as the media were made, or the defaults and what the teachers want."""
+    if "media" in inputs:
+        made: Mapping[str, Any] = inputs["media"].attrs.get("sampling", {})
+        given = {name: getattr(params, name) for name in made}
+        if wrong := [name for name, value in given.items() if value not in (None, made[name])]:
+            flag = f"--{wrong[0].replace('_', '-')}"
+            raise ParameterError(
+                f"{flag} {given[wrong[0]]} was asked for, but {inputs['media'].reference} was decoded with "
+                f"{made[wrong[0]]}; leave {flag} out, or leave --media out to decode the videos anew"
+            )
+        if not made:
+            raise ParameterError(f"{inputs['media'].reference} does not say how it was sampled; run decode again")
+        return dataclasses.replace(params, **made)
+    wanted = {
+        **SAMPLING_DEFAULTS,
+        "frame_size": visual_facts(params.visual_teacher, params.visual_weights).image_size,
+        "sample_rate": audio_facts(params.audio_teacher, params.audio_weights).sample_rate,
+    }
+    return dataclasses.replace(
+        params, **{name: value for name, value in wanted.items() if getattr(params, name) is None}
+    )
 
 
 def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
-    """Digests of the teachers' weights, configurations and tokenizers."""
-    return {name: teacher_digest(name) for name in (params.visual_teacher, params.audio_teacher)}
+    """Digests of the teachers' weights, configurations and tokenizers, and of the videos if they are read."""
+    found = {
+        params.visual_teacher: teacher_digest(params.visual_teacher, params.visual_weights),
+        params.audio_teacher: teacher_digest(params.audio_teacher, params.audio_weights),
+    }
+    if "media" in inputs:
+        return found
+    names = inputs["dataset"].strings("video_ids")
+    rows = part_of(params.shard).rows(len(names))
+    digests = video_digests(inputs["dataset"], params.videos, rows)
+    return {**found, "videos": combined_digest(zip(names[rows], digests, strict=True))}
+
+
+def embedding_of(params: Params) -> "Embedding":
+    """The part of the settled parameters that says how units are embedded."""
+    from avvp_pipe.stages.blocks.device import torch_device
+    from avvp_pipe.stages.blocks.embedding import Embedding
+    from avvp_pipe.stages.media import Sampling
+    from avvp_pipe.stages.teachers import default_batch
+
+    device = str(torch_device(params.device))
+    sampling = Sampling(**{name: getattr(params, name) for name in Sampling.__dataclass_fields__})
+    return Embedding(
+        visual_teacher=params.visual_teacher,
+        audio_teacher=params.audio_teacher,
+        sampling=sampling,
+        visual_weights=params.visual_weights,
+        audio_weights=params.audio_weights,
+        precision=params.precision,
+        audio_fill=params.audio_fill,
+        quantise=params.quantise,
+        audio_map=params.audio_map,
+        device=device,
+        batch_size=default_batch(device) if params.batch_size == "auto" else int(params.batch_size),
+        threads=params.threads,
+    )
 
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
     """Embed what is pending and write it shard by shard."""
-    from avvp_pipe.stages.blocks.device import torch_device
+    from avvp_pipe.stages.clips.units import build_units, patched, redo_mask
+    from avvp_pipe.stages.executors import open_executor
 
-    media, dataset = inputs["media"], inputs["dataset"]
-    check_same_clips(media, dataset)
-    device = str(torch_device(params.device))
-    seer = visual_teacher(params.visual_teacher, device=device)
-    hearer = audio_teacher(params.audio_teacher, device=device)
-    _put_texts(out, dataset.attrs["prompts"], seer, hearer)
-    put_clips(out, dataset)
+    dataset, recipe = inputs["dataset"], embedding_of(params)
+    every = dataset.array("lengths")
+    rows = part_of(params.shard).rows(len(every))
+    lengths = every[rows]
+    digests = _digests(inputs, params, rows)
+    redo = redo_mask(out.previous, digests)
+    source = _source(inputs, params, rows, redo)
+    with open_executor(params.executor, recipe, int(every.max(initial=0))) as executor:
+        _declare(out, dataset, rows, executor, params)
+        out.put("video_digests", digests)
+        out.describe(sampling=asdict(recipe.sampling))
+
+        def embedded(units: "Sequence[slice]") -> "Generator[Unit]":
+            total = 2 * int(lengths.sum())
+            left = 2 * sum(int(lengths[unit].sum()) for unit in units)
+            with (
+                counted(progress, "extract, embeddings", total=total, done=total - left) as count,
+                closing(executor.units(source, units, lengths, count)) as found,
+            ):
+                for unit in found:
+                    stored = _stored_as(unit, params.stored_as)
+                    yield patched(stored, redo[unit.rows], out.previous) if out.previous else stored
+
+        build_units(out, embedded, limit=failure_limit(params.max_failures, len(redo)), keep=True)
+
+
+def _declare(out: "Builder", dataset: "Artifact", rows: slice, executor: "Executor", params: Params) -> None:
+    for name, texts in executor.texts(dataset.attrs["prompts"]).items():
+        out.put(name, texts)
+    put_clips(out, dataset, rows)
+    columns = executor.columns
     out.describe(
         classes=list(dataset.attrs["classes"]),
-        visual_log_scale=seer.log_scale,
-        audio_log_scale=hearer.log_scale,
+        visual_log_scale=columns.visual_log_scale,
+        audio_log_scale=columns.audio_log_scale,
     )
-    clips, segments = media.facts("frame_indices").shape
-    out.declare("visual", (clips, segments, seer.width), params.stored_as, fill=float("nan"))
-    out.declare("audio", (clips, segments, hearer.width), params.stored_as, fill=float("nan"))
+    clips = rows.stop - rows.start
+    for name, shape in columns.shapes.items():
+        out.declare(name, (clips, *shape), params.stored_as, fill=float("nan"))
     out.declare("status", (clips,), "uint8")
-    shards = list(out.pending())
-    done = -(-clips // STAGE.shard_rows) - len(shards)
-    for shard in progress.track(shards, total=len(shards) + done, label="extract", done=done):
-        arrays = _embed_shard(media, shard, seer, hearer, params.batch_size)
-        stored = {name: arrays[name].astype(params.stored_as) for name in ("visual", "audio")}
-        out.write(shard, {**arrays, **stored})
 
 
-def _put_texts(
-    out: "Builder", prompts: Mapping[str, Mapping[str, list[str]]], seer: VisualTeacher, hearer: AudioTeacher
-) -> None:
-    for name, texts in prompts.items():
-        out.put(f"text_visual/{name}", seer.texts(texts["visual"]))
-        out.put(f"text_audio/{name}", hearer.texts(texts["audio"]))
+def _stored_as(unit: "Unit", dtype: str) -> "Unit":
+    arrays = {name: array if name == "status" else array.astype(dtype) for name, array in unit.arrays.items()}
+    return dataclasses.replace(unit, arrays=arrays)
 
 
-def _embed_shard(
-    media: "Artifact", shard: slice, seer: VisualTeacher, hearer: AudioTeacher, batch_size: int
-) -> dict[str, NDArray[Any]]:
-    """One shard of features, from as many pieces of media as are held in memory one at a time."""
-    count, segments = shard.stop - shard.start, media.facts("frame_indices").shape[1]
-    arrays: dict[str, NDArray[Any]] = {
-        "visual": np.full((count, segments, seer.width), np.nan, np.float32),
-        "audio": np.full((count, segments, hearer.width), np.nan, np.float32),
-        "status": media.rows("status", shard),
-    }
-    for start in range(shard.start, shard.stop, MEDIA_ROWS):
-        rows = slice(start, min(start + MEDIA_ROWS, shard.stop))
-        place = slice(rows.start - shard.start, rows.stop - shard.start)
-        valid = np.arange(segments) < media.rows("lengths", rows)[:, None]
-        valid &= (arrays["status"][place] == OK)[:, None]
-        if valid.any():
-            frames = fit_frames(media.rows("frames", rows)[valid], seer.image_size)
-            waves = media.rows("audio", rows).reshape(len(valid), segments, -1)[valid]
-            waves = at_rate(as_float32(waves), int(media.attrs["sample_rate"]), hearer.sample_rate)
-            arrays["visual"][place][valid] = _batched(seer.images, frames, batch_size)
-            arrays["audio"][place][valid] = _batched(hearer.sounds, waves, batch_size)
-    return arrays
+def _digests(inputs: Inputs, params: Params, rows: slice) -> list[str]:
+    if "media" in inputs:
+        check_same_clips(inputs["media"], inputs["dataset"])
+        return list(inputs["media"].strings("video_digests")[rows])
+    return video_digests(inputs["dataset"], params.videos, rows)
 
 
-def _batched(embed: Any, items: NDArray[Any], size: int) -> NDArray[np.float32]:
-    return np.concatenate([embed(items[start : start + size]) for start in range(0, len(items), size)])
+def _source(inputs: Inputs, params: Params, rows: slice, wanted: "NDArray[np.bool_]") -> "MediaSource":
+    from avvp_pipe.stages.media.gather import Clips, Decoding, worker_count
+    from avvp_pipe.stages.media.source import StoredMedia, Videos
+
+    dataset = inputs["dataset"]
+    names, lengths = dataset.strings("video_ids")[rows], dataset.array("lengths")
+    if "media" in inputs:
+        return StoredMedia(inputs["media"], names, rows.start, wanted)
+    paths = video_paths(dataset, params.videos, rows)
+    clips = Clips(names, paths, lengths[rows], int(lengths.max(initial=0)), wanted)
+    decoding = Decoding(worker_count(params.workers, spare=1), params.timeout_seconds, params.memory_limit * 2**20)
+    return Videos(clips, embedding_of(params).sampling, decoding)
 
 
-def fit_frames(frames: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Resize square frames (M, S, S, 3) to the teacher's (M, side, side, 3), bilinear with antialias.
+def estimate(inputs: Inputs, params: Params, progress: Progress) -> Mapping[str, Any]:
+    """Clips, bytes and time, told from a few clips that are decoded and embedded for it."""
+    from avvp_pipe.stages.clips.estimate import Plan, clip_digests, embedding_estimate
+    from avvp_pipe.stages.media.gather import worker_count
 
-    Frames that were decoded at the teacher's size, as they should be, come back untouched.
-    """
-    if frames.shape[1:3] == (side, side):
-        return frames
-    import torch
-    from torch.nn.functional import interpolate
-
-    moved = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    resized = interpolate(moved, (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return resized.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def at_rate(waves: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
-    """Resample pieces of one second (M, rate) to (M, wanted) samples with torchaudio's windowed sinc."""
-    if rate == wanted:
-        return waves
-    import torch
-    from torchaudio.functional import resample
-
-    resampled = resample(torch.from_numpy(waves), rate, wanted)
-    return np.asarray(resampled[:, :wanted].numpy(), dtype=np.float32)
+    dataset, digests = inputs["dataset"], clip_digests(inputs, params)
+    lengths, workers = dataset.array("lengths"), worker_count(params.workers, spare=1)
+    rows = part_of(params.shard).rows(len(lengths))
+    alone = dataclasses.replace(params, workers=str(min(workers, 1)))
+    source = _source(inputs, alone, rows, np.ones(len(digests), np.bool_))
+    decoding = 0 if "media" in inputs else workers
+    plan = Plan(source.units, digests, lengths[rows], int(lengths.max(initial=0)), decoding, progress)
+    itemsize = np.dtype(params.stored_as).itemsize
+    return embedding_estimate(plan, embedding_of(params), dataset.attrs["prompts"], itemsize=itemsize)
 
 
 STAGE = Stage(
     name="extract",
     kind="features",
-    version=1,
-    summary="Embed every second with an image-text and an audio-text teacher, and the event texts with both.",
+    version=2,  # 2: straight from videos too; batches cut at fixed places; the files' digests
+    summary="Embed every second with an image-text and an audio-text model, and the texts of the classes with both. "
+    "Videos are decoded on the way, in processes that can be killed; what is done is kept, the same command goes on.",
     reads={
-        "media": Reads("media", "Decoded frames and audio."),
-        "dataset": Reads("dataset", "Classes and prompts."),
+        "dataset": Reads("dataset", "Clips, classes and prompts."),
+        "media": Reads("media", "Frames and sound that were decoded before; else videos are read.", required=False),
     },
     params=Params,
     run=run,
     sources=sources,
-    example="avvp-pipe extract --media media/mine --dataset dataset/mine",
+    settle=settle,
+    retries=True,
+    estimate=estimate,
+    example="""\
+from videos to features in three commands
+avvp-pipe models fetch ViT-L-14-quickgelu HTSAT-tiny-fused
+avvp-pipe dataset --source clips.jsonl --name mine
+avvp-pipe extract --dataset mine
+the same model with weights of another training
+avvp-pipe extract --dataset mine --visual-weights my-clip.safetensors
+one of four machines; later `avvp-pipe merge features/mine`
+avvp-pipe extract --dataset mine --shard 1/4
+all machines of a Ray cluster
+avvp-pipe extract --dataset mine --executor ray""",
 )

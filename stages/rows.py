@@ -29,12 +29,12 @@ def check_same_clips(*artifacts: "Artifact") -> None:
             )
 
 
-def put_clips(out: "Builder", dataset: "Artifact") -> None:
-    """Copy what identifies the clips, so that the artifact can be read without its dataset."""
+def put_clips(out: "Builder", dataset: "Artifact", rows: slice = slice(None)) -> None:
+    """Copy what identifies the clips in `rows`, so that the artifact can be read without its dataset."""
     for name in ("video_ids", "splits"):
-        out.put(name, dataset.strings(name))
+        out.put(name, dataset.strings(name)[rows])
     for name in ("weak", "lengths"):
-        out.put(name, dataset.array(name))
+        out.put(name, dataset.array(name)[rows])
 
 
 def rows_of(dataset: "Artifact", split: str, *, status: NDArray[Any] | None = None) -> NDArray[np.intp]:

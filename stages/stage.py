@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pydantic import Field
+
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact, Builder
 
 T = TypeVar("T")
+
+COUNT = Field(pattern=r"^(auto|\d{1,6})$", coerce_numbers_to_str=True)
+"""Of a parameter that is a number or `auto`: `Annotated[str, COUNT]`."""
 
 
 class ParameterError(ValueError):
@@ -45,6 +50,20 @@ class Silent:
 
 
 @contextmanager
+def counted(progress: Progress, label: str, *, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show work that comes in uneven pieces: yields a function to be called with how much more is done."""
+    shown = progress.track(range(done, total + 1), total=total, label=label, done=done)
+    reached = next(shown, total)
+
+    def tick(more: int) -> None:
+        nonlocal reached
+        for _ in range(more):
+            reached = next(shown, total)
+
+    yield tick
+
+
+@contextmanager
 def epochs(
     progress: Progress, label: str, total: int, *, saved: Callable[[], None]
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
@@ -64,14 +83,15 @@ def epochs(
     yield tick
 
 
-def option(default: Any, text: str) -> Any:
-    """A parameter that changes results, with the help text that the command line shows for it."""
-    return dataclasses.field(default=default, metadata={"help": text, "in_key": True})
+def option(default: Any, text: str, *, panel: str = "Parameters") -> Any:
+    """A parameter that changes results, with the help text that the command line shows for it, under `panel`."""
+    return dataclasses.field(default=default, metadata={"help": text, "in_key": True, "panel": panel})
 
 
 def outside_key(default: Any, text: str) -> Any:
     """A parameter that only changes speed, or says where files lie: it stays out of the artifact's key."""
-    return dataclasses.field(default=default, metadata={"help": text, "in_key": False})
+    metadata = {"help": text, "in_key": False, "panel": "Places and speed (not in the key)"}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,11 @@ def no_sources(params: Any, inputs: Inputs) -> Mapping[str, str]:
     return {}
 
 
+def as_given(params: Any, inputs: Inputs) -> Any:
+    """The parameters as they are."""
+    return params
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One step of the pipeline. `run(inputs, params, out, progress)` is the only part that meets the store."""
@@ -109,7 +134,7 @@ class Stage:
     version: int
     """Raised by hand when results change; the history stands beside the STAGE record."""
     summary: str
-    """One line for the help."""
+    """For the help; lists of commands show the first sentence."""
     reads: Mapping[str, Reads]
     """Role -> artifact."""
     params: type
@@ -117,10 +142,16 @@ class Stage:
     run: Callable[[Inputs, Any, "Builder", Progress], None]
     sources: Callable[[Any, Inputs], Mapping[str, str]] = no_sources
     """Name -> digest of what the stage reads from outside the store."""
+    settle: Callable[[Any, Inputs], Any] = as_given
+    """Parameters that were left to the inputs, or to one another, filled in. Raises ValueError where they disagree."""
+    retries: bool = False
+    """Whether clips that failed can be tried again: `run` then finds the earlier artifact in `out.previous`."""
+    estimate: Callable[[Inputs, Any, Progress], Mapping[str, Any]] | None = None
+    """What a dry run says of clips, bytes and time, from a measured sample."""
     shard_rows: int = 512
     """Clips in one shard: the unit of writing and of resuming."""
     example: str = ""
-    """A command line for the help."""
+    """A command line for the help, or several, each below a line that says what it is for."""
 
 
 def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import zarr
@@ -23,6 +23,9 @@ from avvp_pipe.store.integrity import METADATA, digest_of_file, node_digests, se
 from avvp_pipe.store.journal import GROUP, SCRATCH, Journal
 from avvp_pipe.store.places.folder import sync, sync_tree
 from avvp_pipe.store.status import CODES
+
+if TYPE_CHECKING:
+    from avvp_pipe.store.artifact import Artifact
 
 CHECKPOINT = "checkpoint.pt"
 CHUNK_BYTES = 2**18
@@ -64,8 +67,12 @@ class Mirror(Protocol):
 class Builder:
     """What a stage's `run` is handed to write with. One process at a time, guarded by the store's lock."""
 
-    def __init__(self, partial: Path, *, shard_rows: int, mirror: Mirror | None = None) -> None:
+    def __init__(
+        self, partial: Path, *, shard_rows: int, mirror: Mirror | None = None, previous: "Artifact | None" = None
+    ) -> None:
         """Open or create `partial`. shard_rows: clips in one shard, the unit of writing and of resuming."""
+        self.previous = previous
+        """An earlier artifact of the same step, of which what is right may be taken over."""
         self._folder = partial
         self._shard_rows = shard_rows
         self._mirror = mirror

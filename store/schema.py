@@ -40,6 +40,7 @@ TEXT, FLAGS = ("string",), ("bool",)
 _CLIPS = {"video_ids": Column("N", TEXT), "lengths": Column("N", INTEGERS, "length")}
 _WEAK = {"splits": Column("N", TEXT), "weak": Column("NC", FLAGS)}
 _STATUS = {"status": Column("N", ("uint8",))}
+_DIGESTS = {"video_digests": Column("N", TEXT, required=False)}
 
 
 def _both(suffix: str, column: Column) -> dict[str, Column]:
@@ -52,12 +53,15 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
         **_both("", Column("NTC", FLAGS)), "audio_visual": Column("NTC", FLAGS),
     },
     "media": {
-        **_CLIPS, **_STATUS, "frames": Column("NTdd3", ("uint8",)), "frame_indices": Column("NT", ("int32",)),
-        "frame_seconds": Column("NT", ("float64",), "present"), "audio": Column("Nd", ("int16", *FLOATS), "finite"),
+        **_CLIPS, **_STATUS, "frames": Column("NTdd3", ("uint8", "float32"), "finite"),
+        "frame_indices": Column("NT", ("int32",)), "frame_seconds": Column("NT", ("float64",), "present"),
+        "audio": Column("Nd", ("int16", *FLOATS), "finite"),
+        "audio_samples": Column("N", INTEGERS, required=False), **_DIGESTS,
     },
     "features": {
         **_CLIPS, **_WEAK, **_STATUS, **_both("", Column("NTd", FLOATS, "present", required=False)),
         "motion": Column("NTd", FLOATS, "present", required=False),
+        "visual_frames": Column("NTdd", FLOATS, "present", required=False), **_DIGESTS,
     },
     "thresholds": {
         **_both("", Column("C", ("float32",), "threshold")), **_both("_f1", Column("C", FLOATS)),

@@ -100,6 +100,10 @@ class Store:
         """Record what is asked for under a name."""
         write_note(self.place, f"{_folder(reference)}/.request.json", asdict(request))
 
+    def forget(self, reference: Reference) -> None:
+        """Forget what was asked for under a name."""
+        self.place.remove(f"{_folder(reference)}/.request.json")
+
     def tags(self, reference: Reference) -> dict[str, str]:
         """Tag -> key, of a kind and name."""
         return {str(tag): str(key) for tag, key in read_note(self.place, f"{_folder(reference)}/.tags.json").items()}
@@ -158,13 +162,15 @@ class Store:
         run_facts: Mapping[str, Any],
         waiting: Callable[["Holder | None"], None],
         renew: bool = False,
+        previous: Artifact | None = None,
     ) -> Iterator["Builder | None"]:
         """Build `reference`'s artifact of `identity` and publish it when the block ends without an error.
 
         Yields None where another process finished the same artifact while this one waited. `waiting`
         is called once, with who holds the lock, if somebody else does; a dead holder's lock is free. `provenance`
         makes the record from the finished builder. `renew`: build anew what is there already; in a folder the older
-        one stays until it is replaced. Raises StoreWriteError where the store cannot be written.
+        one stays until it is replaced. `previous`: an earlier artifact that the builder may take from. Raises
+        StoreWriteError where the store cannot be written.
         """
         from avvp_pipe.store.builder import Builder
 
@@ -177,7 +183,7 @@ class Store:
                 yield None
                 return
             started = time.monotonic()
-            builder = Builder(site.partial, shard_rows=shard_rows, mirror=site.mirror)
+            builder = Builder(site.partial, shard_rows=shard_rows, mirror=site.mirror, previous=previous)
             try:
                 yield builder
                 root = builder.finish({**builder.attributes, "provenance": dict(provenance(builder))})

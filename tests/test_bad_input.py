@@ -1,6 +1,7 @@
 """What a person sees who gives the wrong thing: a message that says what was wanted, and the right exit code."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,10 @@ def test_each_broken_clip_fails_with_its_code_the_others_go_on_and_the_exit_code
     }
     for failure in decoded.document["failures"]:
         assert f"{failure['video_id']}.mp4" in failure["message"]
-    assert avvp("extract", "--media", "broken", "--dataset", "broken", *store).code == 0
+    tiny = ("--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap")
+    extracted = avvp("extract", "--media", "broken", "--dataset", "broken", *tiny, *store)
+    assert extracted.code == FAILED
+    assert extracted.document["failures"] == decoded.document["failures"]
     from avvp_pipe.store import Store
 
     features = Store(tmp_path / "store").get("features/broken")
@@ -102,7 +106,8 @@ def test_a_store_that_cannot_be_written_is_reported_and_ends_with_1(tmp_path: Pa
         (("pseudolabel", "--method", "nonsense"), "'video-labels', 'valor', 'uwav'"),
         (("pseudolabel", "--method", "valor"), "pseudolabel needs dataset"),
         (("calibrate", "--dataset", "labels/x", "--features", "x"), "where one of kind dataset is wanted"),
-        (("extract", "--dataset", "nobody", "--media", "nobody"), "no artifact media/nobody"),
+        (("extract", "--dataset", "nobody"), "no artifact dataset/nobody"),
+        (("extract", "--dataset", "target", "--media", "nobody"), "no artifact media/nobody"),
         (("extract", "--dataset", "target", "--media", "target", "--visual-teacher", "huge"), "there are tiny-clip"),
         (("decode", "--dataset", "target", "--frame-size", "0"), "frame_size = 0: Input should be greater than"),
         (("pseudolabel", "--dataset", "target", "--features", "target", "--method", "valor"), "avvp-pipe calibrate"),
@@ -132,11 +137,46 @@ def test_an_unknown_parameter_of_the_demo_is_refused_with_a_suggestion(
     assert avvp("demo", "--out", tmp_path, "--set", "nothing").code == WRONG_USE
 
 
+STAGES = ("dataset", "decode", "extract", "pretrain", "calibrate", "pseudolabel", "train-parser", "evaluate")
+
+
 def test_help_of_every_command_names_an_example(avvp: Callable[..., Any]) -> None:
-    for name in ("dataset", "decode", "extract", "pretrain", "calibrate", "pseudolabel", "train-parser", "evaluate"):
+    for name in STAGES:
         ran = avvp(name, "--help")
         assert ran.code == 0
-        assert f"Example: avvp-pipe {name}" in " ".join(ran.out.split())
+        shown = " ".join(ran.out.split())
+        assert f"Example: avvp-pipe {name}" in shown or ("Examples:" in shown and f"avvp-pipe {name} --" in shown)
+
+
+def test_options_stand_under_what_they_are_for_and_what_all_commands_have_stands_last(
+    avvp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = avvp("extract", "--help").out
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    groups = re.split(r"^(\S[^\n]*):\n", shown.partition("Examples:")[2], flags=re.MULTILINE)
+    options = {
+        title: re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", text, flags=re.MULTILINE)
+        for title, text in zip(groups[1::2], groups[2::2], strict=True)
+    }
+    assert list(options)[:2] == ["Inputs", "Parameters"]
+    assert list(options)[-2:] == ["This run", "Output"]
+    assert options["Inputs"] == ["--dataset", "--media"]
+    assert options["Parameters"][:2] == ["--visual-teacher", "--audio-teacher"]
+    assert options["This run"] == ["--name", "--store", "--dry-run", "--force", "--retry-failed"]
+    assert options["Output"] == ["--json", "--verbose", "--quiet", "--help"]
+    assert len(options) == 6
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_examples_in_the_help_can_be_typed(avvp: Callable[..., Any], name: str) -> None:
+    from avvp_pipe.pipeline.catalogue import STAGES as CATALOGUE
+
+    lines = [line for line in CATALOGUE[name].example.splitlines() if line.startswith("avvp-pipe ")]
+    assert lines
+    for line in lines:
+        ran = avvp(*line.split()[1:], "--help")
+        assert ran.code == 0, (line, ran.err)
 
 
 def test_methods_offered_on_the_command_line_are_those_there_are() -> None:
@@ -144,12 +184,12 @@ def test_methods_offered_on_the_command_line_are_those_there_are() -> None:
 
     from avvp_pipe.stages import calibrate, extract, pseudolabel
     from avvp_pipe.stages.generators import GENERATORS
-    from avvp_pipe.stages.teachers import AUDIO_TEACHERS, VISUAL_TEACHERS
+    from avvp_pipe.stages.teachers import audio_facts, visual_facts
 
     offered = typing.get_args(typing.get_type_hints(pseudolabel.Params)["method"])
     calibrated = typing.get_args(typing.get_type_hints(calibrate.Params)["method"])
     assert set(offered) == set(GENERATORS)
     assert set(calibrated) == {name for name, method in GENERATORS.items() if method.needs_thresholds}
     defaults = extract.Params()
-    assert defaults.visual_teacher in VISUAL_TEACHERS
-    assert defaults.audio_teacher in AUDIO_TEACHERS
+    assert (visual_facts(defaults.visual_teacher).image_size, visual_facts(defaults.visual_teacher).width) == (224, 768)
+    assert (audio_facts(defaults.audio_teacher).sample_rate, audio_facts(defaults.audio_teacher).width) == (48000, 512)

@@ -117,6 +117,7 @@ def test_speed_and_places_do_not_change_a_key(demo_copy: Any, avvp: Callable[...
     ran = avvp(
         "extract", "--media", "target", "--dataset", "target", "--name", "target", "--store", demo_copy.store,
         "--batch-size", "7", "--device", "cpu", "--json",
+        "--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap",
     )  # fmt: skip
     assert ran.document["state"] == "cached"
 
@@ -140,8 +141,9 @@ def test_the_same_step_run_twice_gives_the_same_bytes(
 ) -> None:
     again = ("--store", demo_copy.store, "--force", "--json", "--quiet", "--name")
     target = ("--dataset", "target", "--features", "target")
+    teachers = ("--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap")
     steps = {
-        "features/target": ("extract", "--media", "target", "--dataset", "target", *again, "target"),
+        "features/target": ("extract", "--media", "target", "--dataset", "target", *teachers, *again, "target"),
         "thresholds/uwav": ("calibrate", "--method", "uwav", *target, "--generator", "pretrain", *again, "uwav"),
     }
     for reference, step in steps.items():

@@ -28,7 +28,7 @@ LEFT_BEHIND = (".partial", ".lock", ".holder", ".tmp", ".discarded")
 # Small shards, so that kills fall between shards too. Each run is a process group and says which step it is at.
 DRIVER = """
 import dataclasses, os, pkgutil, sys
-import av, numpy, pebble, pydantic, torch, torchaudio, zarr
+import av, numpy, pydantic, torch, torchaudio, zarr
 import avvp_pipe.stages, avvp_pipe.store.builder, avvp_pipe.store.labels
 from avvp_pipe.cli.main import app
 from avvp_pipe.pipeline import demo

@@ -50,7 +50,8 @@ for _ in range(int(times)):
     code = code or app(command, standalone_mode=False) or 0
 sys.exit(code)
 """
-EXTRACT = ("extract", "--dataset", "target", "--media", "target", "--name", "raced")
+TEACHERS = ("--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap")
+EXTRACT = ("extract", "--dataset", "target", "--media", "target", *TEACHERS, "--name", "raced")
 CALIBRATE = ("calibrate", "--dataset", "target", "--features", "target", "--name", "raced", "--method", "valor")
 RELABEL = (
     "pseudolabel", "--dataset", "target", "--features", "target", "--name", "raced", "--method", "valor",

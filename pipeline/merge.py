@@ -1,7 +1,7 @@
 """Putting the parts of an artifact together, to the bytes that one run over all clips would have written.
 
-Parts are cut at whole units and every unit is computed by itself (`stages/clips/units.py`), so nothing is computed here:
-rows are copied shard by shard. A merge that was killed goes on where it stopped, as any build.
+Parts are cut at whole units and every unit is computed by itself (`stages/clips/units.py`), so nothing is computed
+here: rows are copied shard by shard. A merge that was killed goes on where it stopped, as any build.
 """
 
 import dataclasses

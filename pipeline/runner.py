@@ -21,7 +21,20 @@ from avvp_pipe.store import (
     parse_reference,
 )
 
-PACKAGES = ("avvp-pipe", "numpy", "torch", "zarr", "open_clip_torch", "laion_clap", "transformers", "decord", "av")
+PACKAGES = (
+    "avvp-pipe",
+    "numpy",
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "soxr",
+    "zarr",
+    "open_clip_torch",
+    "laion_clap",
+    "transformers",
+    "decord",
+    "av",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,18 @@ from avvp_pipe.stages.clips.parts import part_of
 from avvp_pipe.stages.clips.videos import video_digests, video_paths
 from avvp_pipe.stages.digests import combined_digest
 from avvp_pipe.stages.rows import check_same_clips, put_clips
-from avvp_pipe.stages.stage import COUNT, Inputs, ParameterError, Progress, Reads, Stage, counted, option, outside_key
+from avvp_pipe.stages.stage import (
+    COUNT,
+    POSITIVE_COUNT,
+    Inputs,
+    ParameterError,
+    Progress,
+    Reads,
+    Stage,
+    counted,
+    option,
+    outside_key,
+)
 from avvp_pipe.stages.teachers import audio_facts, teacher_digest, visual_facts
 
 if TYPE_CHECKING:
@@ -85,7 +96,9 @@ class Params:
     audio_weights: str = outside_key("", "Tag such as 630k-fusion-best, a checkpoint file or a folder (likewise).")
     videos: str = outside_key("", "Folder that relative paths start from, if not the dataset's own.")
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
-    batch_size: Annotated[str, COUNT] = outside_key("auto", "Embeddings computed at once; the last bits depend on it.")
+    batch_size: Annotated[str, POSITIVE_COUNT] = outside_key(
+        "auto", "Embeddings computed at once; the last bits depend on it."
+    )
     threads: Annotated[int, Field(ge=0)] = outside_key(0, "Of torch on a CPU (last bits depend on it); 0: all.")
     workers: Annotated[str, COUNT] = outside_key(
         "auto", "Decoding processes; 0 decodes in this one, without a time limit."
@@ -143,7 +156,9 @@ def embedding_of(params: Params) -> "Embedding":
     from avvp_pipe.stages.media import Sampling
     from avvp_pipe.stages.teachers import default_batch
 
-    device = str(torch_device(params.device))
+    on_cluster = params.executor == "ray"  # which knows its own devices, and what batch suits them
+    device = params.device if on_cluster else str(torch_device(params.device))
+    batch = 0 if on_cluster else default_batch(device)
     sampling = Sampling(**{name: getattr(params, name) for name in Sampling.__dataclass_fields__})
     return Embedding(
         visual_teacher=params.visual_teacher,
@@ -156,7 +171,7 @@ def embedding_of(params: Params) -> "Embedding":
         quantise=params.quantise,
         audio_map=params.audio_map,
         device=device,
-        batch_size=default_batch(device) if params.batch_size == "auto" else int(params.batch_size),
+        batch_size=batch if params.batch_size == "auto" else int(params.batch_size),
         threads=params.threads,
     )
 
@@ -247,7 +262,8 @@ def estimate(inputs: Inputs, params: Params, progress: Progress) -> Mapping[str,
     decoding = 0 if "media" in inputs else workers
     plan = Plan(source.units, digests, lengths[rows], int(lengths.max(initial=0)), decoding, progress)
     itemsize = np.dtype(params.stored_as).itemsize
-    return embedding_estimate(plan, embedding_of(params), dataset.attrs["prompts"], itemsize=itemsize)
+    here = dataclasses.replace(params, executor="local")
+    return embedding_estimate(plan, embedding_of(here), dataset.attrs["prompts"], itemsize=itemsize)
 
 
 STAGE = Stage(

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 COUNT = Field(pattern=r"^(auto|\d{1,6})$", coerce_numbers_to_str=True)
 """Of a parameter that is a number or `auto`: `Annotated[str, COUNT]`."""
+POSITIVE_COUNT = Field(pattern=r"^(auto|[1-9]\d{0,5})$", coerce_numbers_to_str=True)
+"""The same, of one that cannot be 0."""
 
 
 class ParameterError(ValueError):

@@ -110,8 +110,20 @@ def test_without_xarray_it_says_how_to_get_it(tmp_path: Any, monkeypatch: pytest
 def test_features_are_stored_in_half_precision_on_request_and_used_as_others_are(demo_copy: Any, avvp: Any) -> None:
     store = ("--store", demo_copy.store)
     ran = avvp(
-        "extract", "--dataset", "target", "--media", "target", "--stored-as", "float16", "--name", "half",
-        "--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap", *store
+        "extract",
+        "--dataset",
+        "target",
+        "--media",
+        "target",
+        "--stored-as",
+        "float16",
+        "--name",
+        "half",
+        "--visual-teacher",
+        "tiny-clip",
+        "--audio-teacher",
+        "tiny-clap",
+        *store,
     )
     assert ran.code == 0, ran.err
     half, whole = (Store(demo_copy.store).get(f"features/{name}") for name in ("half", "target"))

@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/avvp-pipe demo --out $(OUT) --size $(SIZE)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

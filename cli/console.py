@@ -121,7 +121,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
-            print("interrupted; run the same command again to go on", file=sys.stderr)
+            told = "interrupted; run the same command again to go on"
+            if options.get("json"):
+                print(json.dumps({"error": told}))
+            print(told, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Whoever read our output has seen enough.

@@ -81,7 +81,7 @@ def again(artifact: "Artifact", store: "Store") -> tuple[str, ...]:
     if media := record["inputs"].get("media"):
         decoded = store.find(parse_reference(media))
         before = again(decoded, store) if decoded and decoded.provenance["failures"] else ()
-        return (*before, command_line(step_of(artifact, store), store))
+        return (*before, command_line(step_of(artifact, store), store, "--retry-failed"))
     return (command_line(step_of(artifact, store), store, "--retry-failed"),)
 
 
@@ -106,11 +106,14 @@ def _print(
         "again": list(commands),
     }
 
+    from avvp_pipe.cli.show import many_clips
+
     def shown() -> None:
         if not found:
             say(f"{artifact.reference}: no clip failed")
             return
-        table(f"{artifact.reference}", ("code", "clips"), [(code, str(count)) for code, count in counts])
+        say(f"{artifact.reference}: {many_clips(len(found))} failed\n")
+        table("", ("code", "clips"), [(code, str(count)) for code, count in counts])
         for one in found:
             path = f"\n    {one['path']}" if one["path"] and one["path"] not in str(one["message"]) else ""
             say(f"{one['video_id']}: {one['code']}: {one['message']}{path}")

@@ -1,7 +1,9 @@
 """The command line `avvp-pipe`: parse, call one function, print. Nothing heavy is imported before a command runs."""
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -194,5 +196,12 @@ def render(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script. With --json a wrong command line, too, is told in one document."""
+    misused: Any = typer.BadParameter.__base__  # click's, or the one of a typer that brings its own
+    try:
+        sys.exit(app(standalone_mode=False))
+    except misused as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.format_message()}))
+        error.show()
+        sys.exit(error.exit_code)

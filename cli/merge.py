@@ -50,7 +50,7 @@ def merge(
         say(f"{outcome.state} {outcome.artifact.reference} in {outcome.seconds:.1f} s")
         for reason in outcome.reasons:
             say(f"  {reason}")
-        print_failures(outcome)
+        print_failures(opened, outcome)
         say("the parts are not needed any more; to remove them:")
         for command in commands:
             say(f"  {command}")

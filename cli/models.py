@@ -88,7 +88,8 @@ def fetch_model(
         for file in files:
             say(f"{file['state']:8} {file['file']} of {file['repo']}  {file['path']}".rstrip())
         if not files:
-            say(f"{', '.join(chosen)}: part of the package, there is nothing to fetch")
+            place = "in files of your own" if weights else "part of the package"
+            say(f"{', '.join(chosen)}: {place}, there is nothing to fetch")
 
     console.result({"names": chosen, "weights": weights, "files": files}, shown)
 

@@ -1,12 +1,13 @@
 """How outcomes, conditions and artifacts are printed."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from avvp_pipe.cli.console import Console, say, table
 from avvp_pipe.pipeline.runner import Outcome
 from avvp_pipe.pipeline.status import Condition
-from avvp_pipe.store import Artifact, Store, StoreError
+from avvp_pipe.store import DEFAULT_STORE, Artifact, Store, StoreError
 
 SHOWN_FAILURES = 10
 FEW_FAILURES = 3
@@ -27,14 +28,14 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def print_outcome(outcome: Outcome, console: Console) -> None:
+def print_outcome(store: Store, outcome: Outcome, console: Console) -> None:
     """One line for what was made, one for each reason and failure."""
 
     def shown() -> None:
         say(f"{outcome.state} {outcome.artifact.reference} in {outcome.seconds:.1f} s")
         for reason in outcome.reasons:
             say(f"  {reason}")
-        print_failures(outcome)
+        print_failures(store, outcome)
         if outcome.artifact.kind == "scores":
             print_scores(outcome.artifact)
 
@@ -51,17 +52,28 @@ def print_scores(artifact: Artifact) -> None:
             table(title, ("", *METRICS), lines)
 
 
-def print_failures(outcome: Outcome) -> None:
+def print_failures(store: Store, outcome: Outcome) -> None:
     """The clips that could not be processed, the first ten of them."""
     if not outcome.failures:
         return
-    say(f"  {len(outcome.failures)} clips failed; their rows are marked in `status`:")
+    say(f"  {many_clips(len(outcome.failures))} failed, marked in `status`:")
     for failure in outcome.failures[:SHOWN_FAILURES]:
         say(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
     if len(outcome.failures) > SHOWN_FAILURES:
         say(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more")
     if len(outcome.failures) > FEW_FAILURES:
-        say(f"  avvp-pipe failures {outcome.artifact.reference}: all of them by kind, and how to try them again")
+        where = [] if str(store.root) == DEFAULT_STORE else ["--store", str(store.root)]
+        command = shlex.join(["avvp-pipe", "failures", str(outcome.artifact.reference), *where])
+        say(f"  {command}: all of them by kind, and how to try them again")
+
+
+def many_clips(count: int) -> str:
+    """A number of clips in words.
+
+    >>> many_clips(1), many_clips(20)
+    ('1 clip', '20 clips')
+    """
+    return f"{count} clip" if count == 1 else f"{count} clips"
 
 
 def print_conditions(found: Sequence[Condition], console: Console) -> None:

@@ -12,7 +12,7 @@ import typer
 from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded
 from avvp_pipe.cli.grouped_help import examples
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Force, Quiet, RetryFailed, StorePath, Verbose
-from avvp_pipe.stages.stage import Stage
+from avvp_pipe.stages.stage import ParameterError, Stage
 
 Name = Annotated[
     str | None, typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
@@ -87,11 +87,13 @@ def run_stage(
     from avvp_pipe.pipeline.forecast import forecast
     from avvp_pipe.pipeline.names import step_name
     from avvp_pipe.pipeline.runner import Step, run_step
-    from avvp_pipe.pipeline.status import conditions, requested_steps
+    from avvp_pipe.pipeline.status import conditions, made_anew, requested_steps
     from avvp_pipe.store import Store
 
     opened = Store(store)
     retry_failed = bool(given.pop("retry_failed", False))
+    if force and retry_failed:
+        raise ParameterError("--force builds all clips anew, --retry-failed only those that failed; give one of them")
     inputs = {role: given.pop(role) for role in stage.reads}
     inputs = {role: text for role, text in inputs.items() if text is not None}
     step = Step(stage.name, step_name(stage, name, given, inputs), given, inputs)
@@ -99,9 +101,10 @@ def run_stage(
         asked = [other for other in requested_steps(opened) if other.reference != step.reference]
         planned = [one for one in conditions(opened, [*asked, step]) if one.reference.kind == stage.kind]
         cost = forecast(opened, step, progress=console, force=force, retry_failed=retry_failed)
-        print_plan([one for one in planned if one.reference.name == step.name], cost, console)
+        mine = [one for one in planned if one.reference.name == step.name]
+        print_plan([made_anew(opened, one, force=force, retry_failed=retry_failed) for one in mine], cost, console)
         return
     outcome = run_step(opened, step, progress=console, force=force, retry_failed=retry_failed)
-    print_outcome(outcome, console)
+    print_outcome(opened, outcome, console)
     if outcome.failures:
         raise typer.Exit(FOUND_WRONG)

@@ -154,7 +154,10 @@ def _teachers() -> Iterator[Check]:
         found = model(name)
         if found.missing:
             yield Check(
-                f"weights {name}", False, f"missing: {', '.join(found.missing)}", f"avvp-pipe models fetch {name}"
+                f"weights {name}",
+                False,
+                f"not on this machine: {', '.join(found.missing)}",
+                f"avvp-pipe models fetch {name}",
             )
         else:
             yield Check(f"weights {name}", True, f"{found.bytes / 1e6:.0f} MB in {found.where}")

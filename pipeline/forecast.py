@@ -37,7 +37,7 @@ def forecast(
     identity = identify(stage, params, keys, stage.sources(params, inputs))
     there = store.find(Reference(stage.kind, step.name, identity.key))
     before = there or store.find(Reference(stage.kind, step.name))
-    previous = earlier(store, before, identity) if retry_failed else None
+    previous = earlier(store, before, identity, step.reference) if retry_failed else None
     if there and not force and not renewed_inputs(there, inputs) and not (previous and there.provenance["failures"]):
         return None
     estimate = stage.estimate(inputs, params, progress)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.pipeline.commands import step_of
 from avvp_pipe.pipeline.merge_plan import TEXTS, MergePlan, software_of
-from avvp_pipe.pipeline.runner import Outcome, outcome_of, provenance_of, renewed_inputs, still_there
+from avvp_pipe.pipeline.runner import Outcome, begun_with, outcome_of, provenance_of, renewed_inputs, still_there
 from avvp_pipe.stages.stage import Progress, counted
 from avvp_pipe.store import Artifact, Failure, Reference, Request, Store, StoreError, parse_reference
 from avvp_pipe.store.verify import verify
@@ -56,7 +56,7 @@ def merge_parts(store: Store, plan: MergePlan, *, progress: Progress, force: boo
     store.ask(Reference(plan.reference.kind, plan.reference.name), _request(store, plan))
     if found and not reasons:
         store.tidy(found)
-    elif not _build(store, plan, progress, renew=bool(found)):
+    elif not _build(store, plan, progress, older=found):
         reasons = ()
     built = store.find(plan.reference)
     assert built is not None, f"{plan.reference} was published and is gone"
@@ -73,7 +73,7 @@ def _check_whole(plan: MergePlan, progress: Progress) -> None:
             )
 
 
-def _build(store: Store, plan: MergePlan, progress: Progress, *, renew: bool) -> bool:
+def _build(store: Store, plan: MergePlan, progress: Progress, *, older: Artifact | None) -> bool:
     """Whether it was built here, and not by another process while this one waited."""
     made_of = {
         str(one.part): {"artifact": str(one.artifact.reference), "store": str(one.store.root)} for one in plan.parts
@@ -92,7 +92,8 @@ def _build(store: Store, plan: MergePlan, progress: Progress, *, renew: bool) ->
         provenance=record,
         run_facts={"machine": platform.machine(), "merged": made_of},
         waiting=lambda who: progress.note(f"{plan.reference} is being built by {who or 'another process'}; waiting"),
-        renew=renew,
+        renew=older is not None,
+        begun_with={**begun_with(plan.inputs, older), "parts": [one.artifact.digest for one in plan.parts]},
     ) as builder:
         if builder is not None:
             _copy(plan, builder, progress)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from avvp_pipe.pipeline.part_search import FoundPart, find_parts, stages_in_parts
+from avvp_pipe.pipeline.runner import joined_software
 from avvp_pipe.stages.digests import combined_digest
 from avvp_pipe.stages.stage import Stage
 from avvp_pipe.store import Artifact, Identity, Reference, Store, StoreError, differences, parse_reference
@@ -115,11 +116,7 @@ def _whole(parts: Sequence[FoundPart]) -> Identity:
 
 def software_of(parts: Sequence[FoundPart]) -> dict[str, str]:
     """Package -> version that computed the parts; several where they differ."""
-    every = [one.artifact.provenance["software"] for one in parts]
-    names = {name: None for software in every for name in software}
-    return {
-        name: " and ".join(dict.fromkeys(str(software.get(name, "unknown")) for software in every)) for name in names
-    }
+    return joined_software([one.artifact.provenance["software"] for one in parts])
 
 
 def _software_notes(parts: Sequence[FoundPart]) -> list[str]:

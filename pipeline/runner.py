@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -89,7 +89,7 @@ def run_step(
     before = store.find(Reference(stage.kind, step.name))
     store.ask(step.reference, request_of(step, given, identity.key))
     found = store.find(reference)
-    previous = earlier(store, found or before, identity) if retry_failed else None
+    previous = earlier(store, found or before, identity, step.reference) if retry_failed else None
     reasons = _reasons(found or before, identity, inputs, force=force, retried=previous)
     if found and not reasons:
         store.tidy(found)
@@ -104,6 +104,7 @@ def run_step(
         waiting=lambda holder: progress.note(f"{reference} is being built by {holder or 'another process'}; waiting"),
         renew=bool(found),
         previous=previous,
+        begun_with={**begun_with(inputs, found), "forced": bool(found) and force},
     ) as builder:
         if builder is not None:
             stage.run(inputs, params, builder, progress)
@@ -136,13 +137,32 @@ def _reasons(
 def renewed_inputs(artifact: Artifact, inputs: Mapping[str, Artifact]) -> tuple[str, ...]:
     """Which inputs of a finished artifact have other bytes now than when it read them, in words."""
     then = artifact.provenance.get("input_digests", {})
-    roles = [role for role, now in inputs.items() if then.get(role, now.digest) != now.digest]
+    roles = [role for role, now in _digests(inputs).items() if then.get(role, now) != now]
     return tuple(f"input {role} was built anew since" for role in roles)
 
 
-def earlier(store: Store, known: Artifact | None, identity: Identity) -> Artifact | None:
-    """The artifact whose sound clips may be taken over: made likewise, from the same clips, of other files at most."""
-    return known if known and _made_likewise(store, known.identity, identity) else None
+def _digests(inputs: Mapping[str, Artifact]) -> dict[str, str]:
+    """Role -> digest, where it can change under a key: of a dataset it does so only with the place of its files."""
+    return {role: artifact.digest for role, artifact in inputs.items() if artifact.kind != "dataset"}
+
+
+def begun_with(inputs: Mapping[str, Artifact], older: Artifact | None) -> dict[str, Any]:
+    """What an unfinished build must have begun with to be gone on with: the same bytes, in place of the same ones."""
+    try:
+        replaced = older.digest if older else None
+    except StoreError:  # it is damaged, which may be why it is built anew
+        replaced = "damaged"
+    return {"inputs": _digests(inputs), "older": replaced}
+
+
+def earlier(store: Store, known: Artifact | None, identity: Identity, name: Reference) -> Artifact | None:
+    """The artifact whose sound clips may be taken over: made likewise, from the same clips, of other files at most.
+
+    known: what stands under the name; else the newest of it that will do.
+    """
+    others = [one for one in store.artifacts() if (one.kind, one.name) == (name.kind, name.name)] if known else []
+    likely = [known, *reversed(others)] if known else []
+    return next((one for one in likely if _made_likewise(store, one.identity, identity)), None)
 
 
 def _made_likewise(store: Store, old: Identity, new: Identity) -> bool:
@@ -212,6 +232,7 @@ def _inputs(store: Store, stage: Stage, given: Mapping[str, str]) -> dict[str, A
 
 def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: Builder) -> dict[str, Any]:
     """The record of a finished build: what was made of what, with which software, and the clips that failed."""
+    earlier_software = [builder.previous.provenance["software"]] if builder.previous else []
     return {
         "stage": identity.stage,
         "stage_version": identity.version,
@@ -219,7 +240,7 @@ def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: B
         "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
         "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
         "sources": dict(identity.sources),
-        "software": _software(),
+        "software": joined_software([*earlier_software, _software()]),
         "failures": [
             {"video_id": failure.video_id, "code": failure.code, "message": failure.message}
             for failure in builder.failures
@@ -235,6 +256,13 @@ def _software() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def joined_software(every: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Package -> version that computed what was put together; several where they differ."""
+    names = {name: None for software in every for name in software}
+    versions = {name: [v for one in every for v in str(one.get(name, "unknown")).split(" and ")] for name in names}
+    return {name: " and ".join(dict.fromkeys(found)) for name, found in versions.items()}
 
 
 def outcome_of(

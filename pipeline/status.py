@@ -5,7 +5,7 @@ now follows from its parameters, its stage's version, and the keys that its inpu
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
@@ -41,6 +41,15 @@ def requested_steps(store: Store) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def made_anew(store: Store, one: Condition, *, force: bool, retry_failed: bool) -> Condition:
+    """How a step stands that is asked to be made again: what is there is not what is wanted."""
+    found = store.find(one.reference) if one.state == "cached" else None
+    failed = len(found.provenance["failures"]) if found and retry_failed and not force else 0
+    if found is None or not (force or failed):
+        return one
+    return replace(one, state="stale", reasons=("forced" if force else f"{failed} failed clips are tried again",))
+
+
 def conditions(store: Store, steps: Iterable[Step]) -> tuple[Condition, ...]:
     """How each step stands. `steps` in an order in which they could run."""
     judge = _Judge(store, {step.reference: step for step in steps})
@@ -53,6 +62,7 @@ class _Judge:
     steps: dict[Reference, Step]
     known: dict[Reference, Identity | str] = field(default_factory=dict)
     """Identity that the artifact would have now, or in words why that cannot be told."""
+    renewed: dict[Reference, tuple[str, ...]] = field(default_factory=dict)
 
     def condition(self, reference: Reference) -> Condition:
         step = self.steps[reference]
@@ -63,7 +73,7 @@ class _Judge:
             return Condition(reference, step.stage, state, (expected,))
         wanted = Reference(reference.kind, reference.name, expected.key)
         if found := self.store.find(wanted):
-            renewed = renewed_inputs(found, self._inputs(step, expected))
+            renewed = self._renewed(reference, found)
             return Condition(wanted, step.stage, "stale" if renewed else "cached", renewed)
         if newest is None:
             return Condition(wanted, step.stage, "missing", ("not made yet",))
@@ -97,6 +107,19 @@ class _Judge:
             return f"input {missing.args[0]} is to be made first"
         except (ValueError, OSError) as error:
             return str(error)
+
+    def _renewed(self, reference: Reference, found: Artifact) -> tuple[str, ...]:
+        """Why a step that is there is to be run again: inputs that were built anew since, or are to be."""
+        if reference not in self.renewed:
+            step, expected = self.steps[reference], found.identity
+            inputs = self._inputs(step, expected)
+            lines = renewed_inputs(found, inputs)
+            for role, one in input_references(STAGES[step.stage], step.inputs).items():
+                current = Reference(one.kind, one.name)
+                if one.version is None and current in self.steps and role in inputs:
+                    lines += (f"input {role} is to be built anew",) if self._renewed(current, inputs[role]) else ()
+            self.renewed[reference] = lines
+        return self.renewed[reference]
 
     def _inputs(self, step: Step, expected: Identity) -> dict[str, Artifact]:
         """The inputs that are there, as the step would read them now."""

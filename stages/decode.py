@@ -31,7 +31,9 @@ class Params:
     """What to take from each video."""
 
     frame_rule: Literal["linspace", "linspace-7", "centre"] = option(
-        "linspace", "Which frames stand for a second: VALOR's even spacing at 8 fps, or the centres of equal parts."
+        "linspace",
+        "Which frames stand for a second: VALOR's even spacing at 8 fps, the same as ffmpeg 7 has it "
+        "(linspace-7), or the centres of equal parts.",
     )
     frames_per_second: Annotated[int, Field(ge=1, le=60)] = option(1, "Frames taken of each second.")
     frame_size: Annotated[int, Field(ge=16, le=1024)] = option(224, "Side of the stored square frames, in pixels.")

@@ -21,7 +21,7 @@ from avvp_pipe.stages.clips.failures import checked_limit, failure_limit
 from avvp_pipe.stages.clips.parts import part_of
 from avvp_pipe.stages.clips.videos import video_digests, video_paths
 from avvp_pipe.stages.digests import combined_digest
-from avvp_pipe.stages.rows import check_same_clips, put_clips
+from avvp_pipe.stages.rows import check_media_of, put_clips
 from avvp_pipe.stages.stage import (
     COUNT,
     POSITIVE_COUNT,
@@ -71,7 +71,10 @@ class Params:
     audio_fill: Literal["repeatpad", "pad"] = option("repeatpad", "How a second fills CLAP's ten: repeated, or zeros.")
     audio_map: bool = option(False, "Also store CLAP's feature map of the whole clip, which VALOR++ reads.")
     frame_rule: Literal["linspace", "linspace-7", "centre"] | None = option(
-        None, "VALOR's even spacing at 8 fps (linspace, default), or the centres of equal parts.", panel=SAMPLING
+        None,
+        "VALOR's even spacing at 8 fps (linspace, default), the same as ffmpeg 7 has it (linspace-7), or the "
+        "centres of equal parts.",
+        panel=SAMPLING,
     )
     frames_per_second: Annotated[int, Field(ge=1, le=60)] | None = option(
         None, "Frames taken of each second (1); of several, the mean is stored too.", panel=SAMPLING
@@ -92,7 +95,7 @@ class Params:
         None, "Exact seconds (default), or VALOR's tenths of whatever length the sound has.", panel=SAMPLING
     )
     shard: str = option("", "Only part I of N of the clips, as I/N; `avvp-pipe merge` puts the parts together.")
-    visual_weights: str = outside_key("", "open_clip's pretrained tag, or a checkpoint file; its digest is in the key.")
+    visual_weights: str = outside_key("", "open_clip's tag, a checkpoint file or a folder; its digest is in the key.")
     audio_weights: str = outside_key("", "Tag such as 630k-fusion-best, a checkpoint file or a folder (likewise).")
     videos: str = outside_key("", "Folder that relative paths start from, if not the dataset's own.")
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
@@ -230,7 +233,7 @@ def _stored_as(unit: "Unit", dtype: str) -> "Unit":
 
 def _digests(inputs: Inputs, params: Params, rows: slice) -> list[str]:
     if "media" in inputs:
-        check_same_clips(inputs["media"], inputs["dataset"])
+        check_media_of(inputs["media"], inputs["dataset"])
         return list(inputs["media"].strings("video_digests")[rows])
     return video_digests(inputs["dataset"], params.videos, rows)
 

@@ -29,6 +29,15 @@ def check_same_clips(*artifacts: "Artifact") -> None:
             )
 
 
+def check_media_of(media: "Artifact", dataset: "Artifact") -> None:
+    """Raise StoreError where media were not decoded for just these clips and lengths."""
+    check_same_clips(media, dataset)
+    if not np.array_equal(media.array("lengths"), dataset.array("lengths")):
+        raise StoreError(
+            f"{media.reference} was decoded to other lengths than {dataset.reference} asks for; decode that dataset"
+        )
+
+
 def put_clips(out: "Builder", dataset: "Artifact", rows: slice = slice(None)) -> None:
     """Copy what identifies the clips in `rows`, so that the artifact can be read without its dataset."""
     for name in ("video_ids", "splits"):

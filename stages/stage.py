@@ -6,7 +6,7 @@ A stage's file holds a frozen `Params` record, pure functions on arrays, one `ru
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -62,7 +62,11 @@ def counted(progress: Progress, label: str, *, total: int, done: int = 0) -> Ite
         for _ in range(more):
             reached = next(shown, total)
 
-    yield tick
+    try:
+        yield tick
+    finally:  # a bar that is still shown would write over what is said next
+        if isinstance(shown, Generator):
+            shown.close()
 
 
 @contextmanager
@@ -179,7 +183,10 @@ def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
 def _problem(item: Any) -> str:
     if not item["loc"]:
         return str(item["msg"])
-    return f"{item['loc'][0]} = {item['input']!r}: {item['msg']}"
+    said = item["msg"]
+    if item["type"] == "string_pattern_mismatch":  # of COUNT or POSITIVE_COUNT
+        said = f"wanted `auto` or a number{' above 0' if '[1-9]' in item['ctx']['pattern'] else ''}"
+    return f"{item['loc'][0]} = {item['input']!r}: {said}"
 
 
 def params_in_key(params: Any) -> dict[str, Any]:

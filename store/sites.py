@@ -27,6 +27,9 @@ __all__ = ["BucketSite", "FolderSite", "Site", "holder_note", "lock_name", "part
 
 Waiting = Callable[[Holder | None], None]
 
+BEGUN, BEGUN_THERE = "begun.json", "begun/with.json"
+"""Beside the journal, here and in a bucket: what a build began with beyond what its key says."""
+
 
 def partial_name(key: str) -> str:
     """The folder in which an artifact grows."""
@@ -36,6 +39,12 @@ def partial_name(key: str) -> str:
 def lock_name(key: str) -> str:
     """The lock of whoever builds it."""
     return f".{key}.lock"
+
+
+def _begun(partial: Path) -> bytes | None:
+    """What an unfinished build began with, if it says so."""
+    note = partial / BEGUN
+    return note.read_bytes() if note.is_file() else None
 
 
 def holder_note(folder: Path, key: str) -> Path:
@@ -72,6 +81,10 @@ class Site(Protocol):
         """Prepare for another artifact in place of the one that is visible."""
         ...
 
+    def begin(self, record: bytes) -> None:
+        """Clear what an unfinished build left that began with another `record`."""
+        ...
+
     def clear(self) -> None:
         """Remove what lies on the site. Only for who holds the lock."""
         ...
@@ -91,6 +104,10 @@ class FolderSite:
         """Hidden, beside where the artifact will be."""
         return self.folder / partial_name(self.key)
 
+    @property
+    def _older(self) -> Path:
+        return self.folder / f".{self.key}.discarded"
+
     @contextmanager
     def lock(self, waiting: Waiting) -> Iterator[None]:
         """A file lock."""
@@ -105,9 +122,19 @@ class FolderSite:
     def make_way(self) -> None:
         """Nothing to do: the older artifact stays until the new one takes its place."""
 
+    def begin(self, record: bytes) -> None:
+        """Clear the hidden folder unless it holds this record, and note it there.
+
+        Where a kill came between the two steps of `publish`, it holds a whole artifact, which is kept.
+        """
+        swapping = self._older.exists() and not self.is_built()
+        if _begun(self.partial) != record and not swapping:
+            self.clear()
+            Folder(self.partial).write(BEGUN, record)
+
     def publish(self, root: bytes) -> None:
         """Rename, then sync the folder that now names the artifact; an older one goes first."""
-        older = self.folder / f".{self.key}.discarded"
+        older = self._older
         shutil.rmtree(older, ignore_errors=not older.exists())
         if (self.folder / self.key).exists():
             (self.folder / self.key).rename(older)
@@ -131,6 +158,8 @@ class BucketSite:
     key: str
     folder: Path
     """kind/name in this machine's building folder."""
+    apart: bool = False
+    """Build on this machine alone and put the files at the end: the artifact that is visible is needed until then."""
 
     @property
     def partial(self) -> Path:
@@ -138,9 +167,9 @@ class BucketSite:
         return self.folder / partial_name(self.key)
 
     @property
-    def mirror(self) -> "Mirror":
-        """Itself."""
-        return self
+    def mirror(self) -> "Mirror | None":
+        """Itself, unless it builds apart."""
+        return None if self.apart else self
 
     @contextmanager
     def lock(self, waiting: Waiting) -> Iterator[None]:
@@ -191,13 +220,30 @@ class BucketSite:
 
     def make_way(self) -> None:
         """Take the artifact out of sight: its files will be written over one by one, and none counts as done."""
+        if self.apart:
+            return
         self.bucket.remove(partial_name(self.key))
         shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())
         self.bucket.remove(f"{self.key}/{METADATA}")
 
+    def begin(self, record: bytes) -> None:
+        """Clear what began otherwise, here and in the bucket, and note the record in both."""
+        there = f"{partial_name(self.key)}/{BEGUN_THERE}"
+        if not self.apart and (self.bucket.size(there) is None or self.bucket.read(there) != record):
+            self.clear()
+            self.bucket.write(there, record)
+        if _begun(self.partial) != record:
+            shutil.rmtree(self.partial, ignore_errors=not self.partial.exists())
+            if not self.is_built():
+                self._take_over()
+            Folder(self.partial).write(BEGUN, record)
+
     def publish(self, root: bytes) -> None:
         """Put the root's metadata: from here on the artifact is there."""
         self._require_ours()
+        if self.apart:
+            self.bucket.remove(f"{self.key}/{METADATA}")
+            self.keep([name for name in Folder(self.partial / GROUP).names() if name != METADATA])
         self.bucket.write(f"{self.key}/{METADATA}", root)
         self.clear()
 

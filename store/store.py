@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from avvp_pipe.store.artifact import Artifact
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError, StoreWriteError
-from avvp_pipe.store.identity import Identity
+from avvp_pipe.store.identity import Identity, canonical_json
 from avvp_pipe.store.integrity import METADATA
 from avvp_pipe.store.notes import Request, read_note, read_request, write_note
 from avvp_pipe.store.places import WritablePlace, is_url, open_place
@@ -163,18 +163,20 @@ class Store:
         waiting: Callable[["Holder | None"], None],
         renew: bool = False,
         previous: Artifact | None = None,
+        begun_with: Mapping[str, Any] | None = None,
     ) -> Iterator["Builder | None"]:
         """Build `reference`'s artifact of `identity` and publish it when the block ends without an error.
 
         Yields None where another process finished the same artifact while this one waited. `waiting`
         is called once, with who holds the lock, if somebody else does; a dead holder's lock is free. `provenance`
         makes the record from the finished builder. `renew`: build anew what is there already; in a folder the older
-        one stays until it is replaced. `previous`: an earlier artifact that the builder may take from. Raises
-        StoreWriteError where the store cannot be written.
+        one stays until it is replaced. `previous`: an earlier artifact that the builder may take from, which stays
+        until then anywhere. `begun_with`: beside the key, what an unfinished build must have begun with to be gone on
+        with. Raises StoreWriteError where the store cannot be written.
         """
         from avvp_pipe.store.builder import Builder
 
-        site = self._site(reference, identity.key)
+        site = self._site(reference, identity.key, apart=previous is not None and renew)
         with self._written(reference, site), site.lock(waiting):
             if renew:
                 site.make_way()
@@ -182,6 +184,8 @@ class Store:
                 site.clear()
                 yield None
                 return
+            if begun_with is not None:
+                site.begin(canonical_json(begun_with).encode())
             started = time.monotonic()
             builder = Builder(site.partial, shard_rows=shard_rows, mirror=site.mirror, previous=previous)
             try:
@@ -238,7 +242,7 @@ class Store:
                 "there? What is done is kept: run the same command again to go on"
             ) from error
 
-    def _site(self, reference: Reference, key: str) -> "Site":
+    def _site(self, reference: Reference, key: str, *, apart: bool = False) -> "Site":
         from avvp_pipe.store.sites import BucketSite, FolderSite
 
         place = self.place.within(_folder(reference))
@@ -247,7 +251,7 @@ class Store:
         from avvp_pipe.store.places.bucket import Bucket, building_folder
 
         assert isinstance(place, Bucket), place
-        return BucketSite(place, key, building_folder(str(self.root)) / _folder(reference))
+        return BucketSite(place, key, building_folder(str(self.root)) / _folder(reference), apart)
 
     def _is_ours(self, error: OSError, site: "Site") -> bool:
         """Whether the error is about writing this store, and not about some file that a stage was reading."""

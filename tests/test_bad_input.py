@@ -129,6 +129,42 @@ def test_wrong_use_says_what_was_wanted_and_ends_with_2(
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["extract", "--nonsense"], "--nonsense"), (["nobody"], "nobody"), (["failures"], "reference")],
+)
+def test_a_command_line_that_is_wrong_is_one_json_document_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    from avvp_pipe.cli.main import main
+
+    monkeypatch.setattr("sys.argv", ["avvp-pipe", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == WRONG_USE
+    assert told in json.loads(said.out)["error"]
+    assert told in said.err
+
+
+def test_a_command_that_is_interrupted_is_one_json_document_too(
+    monkeypatch: pytest.MonkeyPatch, avvp: Callable[..., Any], tmp_path: Path
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avvp_pipe.store.Store.artifacts", stopped)
+    ran = avvp("ls", "--store", tmp_path, "--json")
+    assert (ran.code, ran.document) == (130, {"error": "interrupted; run the same command again to go on"})
+
+
+@pytest.mark.parametrize(("option", "wanted"), [("--workers=x", "a number"), ("--batch-size=0", "a number above 0")])
+def test_a_count_that_is_none_is_told_in_words(avvp: Callable[..., Any], option: str, wanted: str) -> None:
+    ran = avvp("extract", "--dataset", "nobody", option)
+    assert ran.code == WRONG_USE
+    assert f"wanted `auto` or {wanted}\n" in ran.err
+
+
 def test_an_unknown_parameter_of_the_demo_is_refused_with_a_suggestion(
     tmp_path: Path, avvp: Callable[..., Any]
 ) -> None:

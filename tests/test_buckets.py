@@ -332,6 +332,38 @@ def test_an_artifact_in_a_bucket_that_is_built_anew_is_out_of_sight_meanwhile(ur
     np.testing.assert_array_equal(store.get(str(old.reference)).array("x"), np.zeros(3))
 
 
+def test_an_artifact_in_a_bucket_that_is_taken_over_from_stays_until_the_new_one_is_whole(url: str) -> None:
+    store, begun = Store(url), {"inputs": {}, "older": "x"}
+    old = made(store, PLACE, IDENTITY, rows)
+    digest, record, visual = old.digest, old.provenance, old.array("visual")
+    build = partial(
+        store.build, PLACE, IDENTITY, shard_rows=8, run_facts={}, waiting=lambda holder: None, renew=True,
+        previous=old, begun_with=begun, provenance=lambda builder: record,
+    )  # fmt: skip
+
+    def fail(start: int, *, at: int) -> None:
+        if start == at:
+            raise KeyboardInterrupt
+
+    def run(until: Callable[[int], None]) -> None:
+        with build() as builder:
+            assert builder is not None
+            until(-1)
+            rows(builder, until=until)
+
+    for fatal in (-1, 16):
+        with pytest.raises(KeyboardInterrupt):
+            run(partial(fail, at=fatal))
+        assert verify(store.get(str(PLACE))).is_sound
+    np.testing.assert_array_equal(old.rows("visual", slice(24, 32)), visual[24:32])
+    written: list[int] = []
+    run(written.append)
+    assert written[1] == 16, "what was done of it is not done again"
+    assert verify(store.get(str(PLACE))).is_sound
+    assert store.get(str(PLACE)).digest == digest
+    assert store.leftovers() == ()
+
+
 @pytest.mark.parametrize("then", ["force", "remove"])
 def test_a_build_killed_after_publishing_into_a_bucket_is_no_ground_to_build_on(
     url: str, monkeypatch: pytest.MonkeyPatch, then: str

@@ -81,8 +81,10 @@ def test_it_counts_what_is_left_of_a_run_that_was_broken_off_and_what_is_to_be_t
     assert planned(here, *EXTRACT)["estimate"]["to_do"] == CLIPS
     assert here(*EXTRACT, *HERE).code == 1
     assert planned(here, *EXTRACT)["estimate"] is None, "it is cached"
-    assert planned(here, *EXTRACT, "--force")["estimate"]["to_do"] == CLIPS
-    assert planned(here, *EXTRACT, "--retry-failed")["estimate"]["to_do"] == 2
+    for flag, to_do, why in (("--force", CLIPS, "forced"), ("--retry-failed", 2, "2 failed clips are tried again")):
+        document = planned(here, *EXTRACT, flag)
+        assert document["estimate"]["to_do"] == to_do
+        assert [(one["state"], one["reasons"]) for one in document["steps"]] == [("stale", [why])]
     Path("away2").rename("v002.mp4")
     assert planned(here, *EXTRACT)["estimate"]["to_do"] == CLIPS
     cost = planned(here, *EXTRACT, "--retry-failed")["estimate"]

@@ -1,5 +1,6 @@
 """Extraction: straight from videos or from media, whole or in parts, killed or not, the bits are the same."""
 
+import dataclasses
 import json
 import os
 import random
@@ -190,6 +191,25 @@ def test_whichever_clips_of_a_unit_fail_the_others_keep_their_bits(
         for row, seconds in enumerate(lengths):
             assert np.isfinite(whole[name][row, :seconds]).all()
             assert np.isnan(whole[name][row, seconds:]).all()
+    assert sum(told) == 2 * lengths.sum()
+
+
+def test_embeddings_that_are_not_finite_are_an_error_and_not_stored(embedder: Embedder) -> None:
+    raw = dataclasses.replace(embedder, recipe=dataclasses.replace(embedder.recipe, quantise=False))
+    media = random_media(0, 1, 2)
+    media.arrays["audio"][0, 7] = np.nan
+    with pytest.raises(ValueError, match="embeddings in fp32 are not finite"):
+        raw.unit(media, np.array([2], np.int32), 2)
+
+
+@pytest.mark.parametrize("per_second", [1, 3, 5])
+def test_however_frames_fall_into_batches_every_second_is_counted_once(embedder: Embedder, per_second: int) -> None:
+    several = dataclasses.replace(embedder.recipe.sampling, frames_per_second=per_second)
+    counting = dataclasses.replace(embedder, recipe=dataclasses.replace(embedder.recipe, sampling=several))
+    media, lengths = random_media(0, 3, 2 * per_second), np.array([2, 1, 2], np.int32)
+    arrays = {**media.arrays, "audio": media.arrays["audio"][:, :32000], "audio_samples": np.full(3, 32000, np.int32)}
+    told: list[int] = []
+    counting.unit(Unit(media.rows, arrays), lengths, 2, told.append)
     assert sum(told) == 2 * lengths.sum()
 
 

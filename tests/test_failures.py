@@ -179,6 +179,65 @@ def test_clips_that_failed_for_no_fault_of_theirs_are_replaced_under_the_same_ke
     assert {step["state"] for step in here("status", "--json").document["steps"]} == {"cached"}
 
 
+def test_what_was_begun_of_media_that_are_built_anew_meanwhile_begins_again(here: Command) -> None:
+    decode = ("decode", "--dataset", "mine", *DECODING, *HERE)
+    read = ("extract", "--dataset", "mine", "--media", "mine", *TINY)
+    wanted = from_nothing(here, ("decode", "--dataset", "mine", *DECODING, "--workers", "0"), read)
+    with unreadable({2, 19}):
+        assert here(*decode).code == 1
+    assert here(*read, "--max-failures", "1", "--quiet").code == 1
+    assert list(Path("artifacts/features/mine").glob(".*.partial/scratch/units/*.npz")), "it was broken off on its way"
+    assert here(*decode, "--retry-failed").code == 0
+    assert here(*read, "--quiet").code == 0
+    assert feature_files() == wanted
+
+
+def test_what_reads_stale_features_is_stale_too_and_a_dataset_that_moved_makes_nothing_stale(here: Command) -> None:
+    decode = ("decode", "--dataset", "mine", "--videos", ".", *DECODING, *HERE)
+    with unreadable({2}):
+        assert here(*decode).code == 1
+    assert here("extract", "--dataset", "mine", "--media", "mine", *TINY, "--quiet").code == 1
+    label = ("pseudolabel", "--method", "video-labels", "--dataset", "mine", "--features", "mine", "--quiet")
+    assert here(*label).code == 0
+    Path("elsewhere").mkdir()
+    shutil.copy("clips.jsonl", "elsewhere")
+    before = Store("artifacts").get("dataset/mine").digest
+    assert here("dataset", "--source", "elsewhere/clips.jsonl", "--name", "mine", "--force", "--quiet").code == 0
+    assert Store("artifacts").get("dataset/mine").digest != before
+    assert {one["state"] for one in here("status", "--json").document["steps"]} == {"cached"}
+    assert here(*decode, "--retry-failed").code == 0
+    steps = here("status", "--json").document["steps"]
+    assert [one["state"] for one in steps] == ["cached", "cached", "stale", "stale"]
+    assert steps[3]["reasons"] == ["input features is to be built anew"]
+
+
+def test_all_anew_and_only_what_failed_are_not_asked_for_at_once(here: Command) -> None:
+    ran = extract(here, "--force", "--retry-failed")
+    assert (ran.code, "give one of them" in ran.document["error"]) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux")
+def test_a_file_whose_bytes_cannot_be_read_costs_its_clip_and_not_the_run(here: Command) -> None:
+    video(3).unlink()
+    video(3).symlink_to("/proc/self/mem")
+    ran = extract(here)
+    assert ran.code == 1, ran.err
+    assert [one["video_id"] for one in ran.document["failures"]] == ["c003"]
+
+
+def test_a_later_artifact_of_the_name_does_not_hide_the_one_that_is_tried_again(here: Command) -> None:
+    with broken(missing=(1,)):
+        extract(here)
+        assert extract(here, "--stored-as", "float16").code == 1
+        assert extract(here).document["state"] == "cached"
+    with unreadable(set(range(CLIPS)) - {1}):  # their time of change is as it was
+        assert extract(here, "--retry-failed", "--max-failures", "0").code == 0
+    Store("artifacts").discard(Store("artifacts").get("features/mine"))  # as if a kill had come before the end
+    with unreadable(set(range(CLIPS)) - {1}):
+        ran = extract(here, "--retry-failed", "--max-failures", "0")
+    assert (ran.code, ran.document["state"]) == (0, "built"), ran.err
+
+
 def test_where_nothing_failed_nothing_is_tried_and_where_nothing_is_all_is_made(here: Command) -> None:
     first = extract(here, "--retry-failed")
     assert (first.code, first.document["state"]) == (0, "built")

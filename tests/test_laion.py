@@ -22,6 +22,7 @@ from torch import Tensor
 
 from avvp_pipe.stages.blocks.undrawn import undrawn
 from avvp_pipe.stages.teachers import clap
+from avvp_pipe.stages.teachers import laion as laion_module
 from avvp_pipe.stages.teachers.laion import LaionClap, load_laion, read_checkpoint, roberta_tokenizer
 from avvp_pipe.stages.teachers.laion_audio import FULL, filled, resampled
 from avvp_pipe.stages.teachers.laion_import import ROBERTA, empty_clap
@@ -299,6 +300,19 @@ def test_what_is_no_clap_is_said_to_be_none(laion: Laion, tmp_path: Path, state:
     torch.save(state, file)
     with pytest.raises(ValueError, match=said):
         load_laion("HTSAT-tiny", (file, *laion.tokenizer), device="cpu", precision="fp32", fill="pad")
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (torch.full((2, 2), torch.inf), "weight holds values that are not finite"),
+        (torch.ones(2, 2, dtype=torch.int8), "weight is of torch.int8, wanted torch.float32"),
+    ],
+)
+def test_weights_that_are_no_fractions_or_not_finite_are_refused(weight: Tensor, said: str) -> None:
+    model = torch.nn.Linear(2, 2, bias=False)
+    with pytest.raises(ValueError, match=said):
+        laion_module._check_keys("HTSAT-tiny", Path("a.pt"), {"weight": weight}, model)
 
 
 class Harmful:

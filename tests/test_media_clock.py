@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media import ClipError, Sampling, Status, decode_clip
+from avvp_pipe.stages.media.dump import read_timing
 from avvp_pipe.stages.media.frames import centre_times, nearest_frames, picked, seen_in_time
 from avvp_pipe.stages.media.probe import index_video
 from avvp_pipe.stages.media.resizes import crop, stretch
@@ -267,6 +268,32 @@ def test_a_film_beyond_the_limits_is_refused_before_it_is_decoded(tmp_path: Path
     with pytest.raises(ClipError, match="up to 3600 s") as caught:
         decode_clip(path, seconds=3, sampling=SMALL)
     assert caught.value.status == Status.TOO_LONG
+
+
+def test_pictures_that_begin_hours_behind_the_sound_are_refused(tmp_path: Path) -> None:
+    late = [3_700_000 + shown for shown in STEADY]
+    path = write(tmp_path / "a.mkv", shown=late, muxer={"live": "1"})  # whose header says no duration
+    with pytest.raises(ClipError, match="up to 3600 s") as caught:
+        decode_clip(path, seconds=3, sampling=SMALL)
+    assert caught.value.status == Status.TOO_LONG
+    with pytest.raises(ClipError, match="a frame that begins late or stays for 3703 s"):
+        read_timing(path)  # its dump would have thirty thousand pictures, and no bound
+
+
+def test_a_title_in_other_letters_than_utf8_does_not_matter(tmp_path: Path) -> None:
+    whole, titled = odd_film(tmp_path, "avi"), tmp_path / "titled.avi"
+    with av.open(str(whole)) as old, av.open(str(titled), "w") as new:
+        new.metadata["title"] = "Cafe Noir"
+        twins = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = twins[packet.stream_index]
+                new.mux(packet)
+    data = titled.read_bytes()
+    assert data.count(b"Cafe Noir") == 1
+    titled.write_bytes(data.replace(b"Cafe Noir", b"Caf\xe9 Noir"))
+    found = decode_clip(titled, seconds=3, sampling=SMALL)
+    assert np.array_equal(found.frames, decode_clip(whole, seconds=3, sampling=SMALL).frames)
 
 
 @pytest.mark.parametrize("name", ["-0A9sun15YA.mp4", "a:b.mp4", "ü ñ.mp4"])

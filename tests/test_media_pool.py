@@ -166,7 +166,7 @@ def test_an_answer_that_breaks_off_costs_its_call_and_the_next_is_answered(
 def test_workers_that_cannot_start_are_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"before it began to work.*exit code 7.*workers = 0"):
+    with pytest.raises(ChildProcessError, match=r"before it began to work.*exit code 7.*--workers 0"):
         list(in_processes(abs, [(1,)], workers=2, timeout_seconds=30))
 
 

@@ -179,7 +179,7 @@ def test_offline_a_missing_file_is_a_clear_error_at_once(hub: Hub, tmp_path: Pat
     ran = run(machine(tmp_path, hub, HF_HUB_OFFLINE="1"), "models", "fetch", NAME, "--json")
     assert (ran.code, hub.asked) == (1, [])
     assert "HF_HUB_OFFLINE is set" in ran.document["error"]
-    assert f"{WEIGHTS} of {REPO} is missing" in ran.document["error"]
+    assert f"this machine lacks {WEIGHTS} of {REPO};" in ran.document["error"]
 
 
 def test_a_file_the_hub_does_not_have_is_named(hub: Hub, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -307,6 +308,42 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, tmp_path: Path, t
         visual_teacher("small", weights=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}, "tokenizer_kwargs may hold clean, language"),
+        ({"text_cfg": {"tokenizer_kwargs": ["clean"]}}, "tokenizer_kwargs may hold clean, language"),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:timm/resnet10t.c3_in1k"}}, "must be a model of timm's own"),
+        ({"vision_cfg": {"image_size": 10**6}}, "one image_size up to 4096"),
+        ({"vision_cfg": {"unheard": 1}}, "open_clip makes no network of this configuration: TypeError: .*unheard"),
+        ({"vision_cfg": {"width": 10**12}}, "open_clip makes no network of this configuration"),
+    ],
+)
+def test_a_configuration_that_asks_for_more_than_its_folder_is_refused(
+    folder: Path, tmp_path: Path, no_network: None, part: dict[str, Any], said: str
+) -> None:
+    place = Path(shutil.copytree(folder, tmp_path / "model"))
+    config = {**SMALL, **{name: {**SMALL[name], **more} for name, more in part.items()}}
+    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    with pytest.raises(ValueError, match=said):
+        visual_teacher("mine", weights=str(place))
+
+
+def test_code_beside_a_tokenizer_is_not_run(tmp_path: Path, no_network: None) -> None:
+    text = {**SMALL["text_cfg"], "vocab_size": 9, "context_length": 16}
+    place = local_folder(tmp_path / "model", {**SMALL, "text_cfg": text})
+    config = {**SMALL, "text_cfg": {**text, "hf_tokenizer_name": "some/words"}}
+    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    a_tokenizer(place)
+    record = json.loads((place / "tokenizer_config.json").read_text())
+    asked = {**record, "tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["harm.Own", None]}}
+    (place / "tokenizer_config.json").write_text(json.dumps(asked))
+    (place / "harm.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    with pytest.raises(ValueError, match="cannot be read as a tokenizer"):
+        visual_teacher("mine", weights=str(place))
+    assert not (tmp_path / "ran").exists()
+
+
 # --- checkpoint files
 
 
@@ -357,6 +394,8 @@ def changed(weights: dict[str, torch.Tensor], **changes: torch.Tensor | None) ->
         ({"visual__extra": torch.zeros(1)}, "nothing missing, visual.extra unexpected"),
         ({"visual__positional_embedding": torch.zeros(50, 64)}, r"has shape \(50, 64\).*wants \(17, 64\)"),
         ({"visual__proj": torch.full((64, 48), torch.nan)}, "'visual.proj' holds values that are not finite"),
+        ({"visual__proj": torch.ones(64, 48, dtype=torch.int8)}, "'visual.proj' is of torch.int8.*wants torch.float32"),
+        ({"visual__proj": torch.ones(64, 48).to(torch.float8_e4m3fn)}, "'visual.proj', .*float8.*wanted plain tensors"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_naming_the_first(
@@ -415,6 +454,8 @@ def broken_files(weights: dict[str, torch.Tensor], folder: Path) -> Iterator[tup
     yield "number.pt", "holds 'epoch', a int; wanted tensors by name"
     torch.save({"state_dict": {}}, folder / "nothing.pt")
     yield "nothing.pt", "holds no tensors"
+    torch.save({"a": torch.empty(3, device="meta")}, folder / "hollow.pt")
+    yield "hollow.pt", "holds 'a', without data; wanted plain tensors"
     (folder / "weights.npz").write_bytes(b"")
     yield "weights.npz", r"weights are read from \.safetensors"
 
@@ -424,7 +465,7 @@ def test_files_that_are_no_checkpoints_are_refused(weights: dict[str, torch.Tens
     for name, said in tried:
         with pytest.raises(ValueError, match=said):
             read_state(tmp_path / name)
-    assert len(tried) == 11
+    assert len(tried) == 12
 
 
 # --- digests and text towers

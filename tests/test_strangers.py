@@ -254,6 +254,56 @@ def test_a_build_killed_after_publishing_is_no_ground_to_build_on(
     assert verify(again).is_sound
 
 
+@pytest.mark.parametrize("now", ["the same", "others"])
+def test_an_unfinished_build_is_gone_on_with_only_of_what_it_began_with(tmp_path: Path, now: str) -> None:
+    store, record = Store(tmp_path), made(Store(tmp_path / "one"), PLACE, IDENTITY, rows).provenance
+    build = partial(store.build, PLACE, IDENTITY, shard_rows=8, run_facts={}, waiting=lambda holder: None)
+
+    def run(begun: str, until: Callable[[int], None]) -> None:
+        with build(provenance=lambda builder: record, begun_with={"inputs": begun}) as builder:
+            assert builder is not None
+            rows(builder, until=until)
+
+    def stop(start: int) -> None:
+        if start == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("the same", stop)
+    written: list[int] = []
+    run(now, written.append)
+    assert written[0] == (16 if now == "the same" else 0)
+
+
+def test_what_a_kill_in_the_middle_of_a_swap_left_is_whole_and_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    old = made(store, PLACE, IDENTITY, rows)
+    record, digest = old.provenance, old.digest
+    build = partial(store.build, PLACE, IDENTITY, shard_rows=8, run_facts={}, waiting=lambda holder: None)
+
+    def run(older: str | None, until: Callable[[int], None]) -> None:
+        with build(provenance=lambda builder: record, begun_with={"older": older}, renew=bool(older)) as builder:
+            assert builder is not None
+            rows(builder, until=until)
+
+    def killed(site: FolderSite, root: bytes) -> None:
+        (site.folder / site.key).rename(site.folder / f".{site.key}.discarded")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSite, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(digest, lambda start: None)
+    assert store.find(PLACE) is None
+    written: list[int] = []
+    run(None, written.append)
+    assert written == []
+    assert store.get(str(PLACE)).digest == digest
+    assert store.leftovers() == ()
+
+
 @pytest.mark.parametrize("line", ["[1]", '{"start": 0}', '{"start": 0, "files": 3, "failures": []}', "\xff"])
 def test_a_damaged_journal_is_an_error_in_words(tmp_path: Path, line: str) -> None:
     folder = tmp_path / "features" / "mine" / f".{IDENTITY.key}.partial"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from avvp_pipe.stages.blocks.device import torch_device
 from avvp_pipe.stages.datasets.prompts import prompt_sets
 from avvp_pipe.stages.datasets.rendered.cast import EVERYONE
 from avvp_pipe.stages.datasets.rendered.looks import backdrop, frame_of, sprite_of
@@ -157,3 +158,10 @@ def test_an_unknown_teacher_is_refused_with_the_names_of_the_known() -> None:
         audio_teacher("tiny-clip")
     with pytest.raises(ValueError, match=r"no visual teacher 'x'; there are tiny-clip"):
         teacher_digest("x")
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "no such", "cuda:99"])
+def test_a_device_that_is_not_there_or_was_never_tried_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--device '?{name}"):
+        torch_device(name)
+    assert str(torch_device("cpu:0")) == "cpu"  # one name, by which others ask for it

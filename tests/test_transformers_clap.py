@@ -164,6 +164,36 @@ def test_weights_that_are_not_there_are_an_error_and_not_drawn(folder: Path, tmp
         clap.load("transformers-clap", str(place))
 
 
+@pytest.mark.parametrize("key", ["transformers_weights", "quantization_config"])
+def test_a_configuration_that_names_other_weights_is_refused(folder: Path, tmp_path: Path, key: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, key: "other.safetensors"}))
+    with pytest.raises(ValueError, match=f"holds {key}; wanted one whole CLAP"):
+        clap.files("transformers-clap", str(tmp_path))
+
+
+def test_a_configuration_decides_neither_precision_nor_attention(
+    folder: Path, tmp_path: Path, teacher: TransformersClap
+) -> None:
+    place = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((place / "config.json").read_text())
+    asked = {"dtype": "bfloat16", "torch_dtype": "bfloat16", "attn_implementation": "kernels-community/some"}
+    (place / "config.json").write_text(json.dumps({**config, **asked}))
+    found = clap.load("transformers-clap", str(place)).sounds(sounds())
+    np.testing.assert_array_equal(found, teacher.sounds(sounds()))
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    place = Path(shutil.copytree(folder, tmp_path / "copy"))
+    state = load_file(place / "model.safetensors")
+    state["audio_projection.linear1.weight"][0, 0] = torch.nan
+    save_file(state, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"audio_projection\.linear1\.weight holds values that are not finite"):
+        clap.load("transformers-clap", str(place))
+
+
 @pytest.mark.parametrize(
     ("gone", "said"),
     [

@@ -1,5 +1,7 @@
 """Where tensors live."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,9 +20,14 @@ def torch_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {name} was asked for, but torch finds no CUDA device; use --device cpu or auto")
     try:
-        return torch.device(name)
+        found = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"--device {name!r} is not a device; use auto, cpu or cuda:N") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name!r} was asked for, and nothing here was tried on it; use auto, cpu or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name} was asked for, but torch finds {torch.cuda.device_count()}, from cuda:0 on")
+    return found if found.type == "cuda" else torch.device("cpu")
 
 
 def tensor_on(device: torch.device | str, array: NDArray[Any]) -> Tensor:
@@ -30,3 +37,14 @@ def tensor_on(device: torch.device | str, array: NDArray[Any]) -> Tensor:
     the last bit with alignment, so that sharing numpy's memory would make results depend on the length of a path.
     """
     return torch.from_numpy(array).clone().to(device)
+
+
+@contextmanager
+def exact_convolutions(device: str) -> Iterator[None]:
+    """cuDNN would round the inputs of float32 convolutions to 10 bits (TF32); here it may not."""
+    cudnn = torch.backends.cudnn
+    if not device.startswith("cuda"):
+        yield
+        return
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False):
+        yield

@@ -134,7 +134,7 @@ class Embedder:
         frames = frames.reshape(*exists.shape, per_second, *frames.shape[2:])[exists]
         needed = np.repeat(np.broadcast_to(good[:, None], exists.shape)[exists], per_second)
         flat = fit_frames(frames.reshape(-1, *frames.shape[2:]), side)
-        seen = self._batched(self.seer.images, flat, needed, lambda done: tick(done // per_second))
+        seen = self._batched(self.seer.images, flat, needed, tick, per_second)
         seen = seen.reshape(-1, per_second, self.seer.width)
         arrays["visual"][exists] = seen[:, 0] if per_second == 1 else _mean_direction(seen)
         if per_second > 1:
@@ -172,19 +172,32 @@ class Embedder:
         return as_float32(audio)
 
     def _batched(
-        self, embed: Callable[[Any], NDArray[np.float32]], items: Any, needed: NDArray[np.bool_], tick: Tick
+        self,
+        embed: Callable[[Any], NDArray[np.float32]],
+        items: Any,
+        needed: NDArray[np.bool_],
+        tick: Tick,
+        of: int = 1,
     ) -> NDArray[np.float32]:
-        """Embed in batches that begin at fixed places; one in which nothing is needed is left out, as NaN."""
+        """Embed in batches that begin at fixed places; one in which nothing is needed is left out, as NaN.
+
+        `tick` is told once for every `of` items. Raises ValueError where an embedding is not finite.
+        """
         found: NDArray[np.float32] | None = None
         size = self.recipe.batch_size
         for start in range(0, len(items), size):
             batch = items[start : start + size]
             if needed[start : start + size].any():
                 embedded = embed(batch)
+                if not np.isfinite(embedded[needed[start : start + size]]).all():
+                    raise ValueError(
+                        f"a teacher's embeddings in {self.recipe.precision} are not finite; "
+                        "in fp16 numbers may grow too large: use --precision bf16 or fp32"
+                    )
                 if found is None:
                     found = np.full((len(items), embedded.shape[1]), np.nan, np.float32)
                 found[start : start + size] = embedded
-            tick(len(batch))
+            tick((start + len(batch)) // of - start // of)
         assert found is not None, "nothing was needed"
         return found
 
@@ -222,5 +235,5 @@ def at_rate(pieces: list[NDArray[np.float32]], rate: int, wanted: int) -> list[N
     found = []
     for piece in pieces:
         resampled = resample(torch.from_numpy(piece.copy()), rate, wanted)
-        found.append(np.asarray(resampled.numpy()[: len(piece) * wanted // rate], np.float32))
+        found.append(np.asarray(resampled.numpy()[: max(len(piece) * wanted // rate, 1)], np.float32))
     return found

@@ -26,7 +26,8 @@ def state_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
 def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any] | Tensor]) -> None:
     """Fill the module with arrays under its own names, all or nothing.
 
-    Raises ValueError naming what is missing, unexpected, of another shape, or not finite.
+    Raises ValueError naming what is missing, unexpected, of another shape, whole where it should have fractions (or
+    the other way round), or not finite.
     """
     wanted = module.state_dict()
     _same_names(wanted, arrays)
@@ -37,6 +38,8 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any] | Tensor]) 
                 f"weight {name!r} has shape {tuple(tensor.shape)}, but this network wants "
                 f"{tuple(wanted[name].shape)}; build it with the sizes the weights were made with"
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise ValueError(f"weight {name!r} is of {tensor.dtype}, but this network wants {wanted[name].dtype}")
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"weight {name!r} holds values that are not finite; the file is damaged")
     module.load_state_dict(found)

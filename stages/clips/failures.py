@@ -29,7 +29,7 @@ class FailureLimit:
         last = f"; the last: {latest[-1].video_id}, {latest[-1].code}: {latest[-1].message}" if latest else ""
         raise TooManyFailuresError(
             f"{failed} clips failed, and --max-failures allows {self.clips}{last}. What is done is kept: run the same "
-            "command with a higher limit to go on"
+            "command with a higher limit to go on, and when it is finished with --retry-failed to try them again"
         )
 
 

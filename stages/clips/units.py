@@ -131,9 +131,9 @@ class KeptUnits:
                 told = json.loads(archive.read(_FAILURES))
             with np.load(self._file(rows), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files if name != _FAILURES}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            failures = tuple(Failure(**one) for one in told)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
-        failures = tuple(Failure(**one) for one in told)
         whole = arrays and all(len(array) == rows.stop - rows.start for array in arrays.values())
         return Unit(rows, arrays, failures) if whole else None
 

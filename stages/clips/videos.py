@@ -19,8 +19,15 @@ def video_paths(dataset: "Artifact", videos: str, rows: slice = slice(None)) -> 
 
 
 def video_digests(dataset: "Artifact", videos: str, rows: slice = slice(None)) -> list[str]:
-    """sha256 of each clip's file, "missing" where there is none; remembered, so that files are read once."""
+    """sha256 of each clip's file, "missing" where none can be read; remembered, so that files are read once."""
     memory = DigestMemory(cache_folder() / "digests.json")
-    digests = [memory.digest(path) for path in video_paths(dataset, videos, rows)]
+    digests = [_digest(memory, path) for path in video_paths(dataset, videos, rows)]
     memory.save()
     return digests
+
+
+def _digest(memory: DigestMemory, path: Path) -> str:
+    try:
+        return memory.digest(path)
+    except OSError:  # it may not be read, or its drive is bad: that clip's trouble, which decoding will name
+        return "missing"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.media.errors import ClipError, Status
+from avvp_pipe.stages.media.errors import ClipError, Status, in_words
 from avvp_pipe.stages.media.probe import open_media, streams
 from avvp_pipe.stages.media.segments import LONGER_SECONDS
 
@@ -90,7 +90,7 @@ def _faults_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, ValueError) as error:
-        raise ClipError(Status.CORRUPT, f"the sound of {path} cannot be decoded: {error}") from error
+        raise ClipError(Status.CORRUPT, f"the sound of {path} cannot be decoded: {in_words(error)}") from error
 
 
 def _passages(

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.media.errors import ClipError, Status
-from avvp_pipe.stages.media.probe import open_media, streams
+from avvp_pipe.stages.media.errors import ClipError, Status, in_words
+from avvp_pipe.stages.media.probe import DURATION_LIMIT_SECONDS, open_media, streams
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -69,15 +69,24 @@ class Timing:
 
 
 def read_timing(path: Path, *, old: bool = True) -> Timing:
-    """Read the packets of a file's film. Raises ClipError where there is none, or it cannot be read."""
+    """Read the packets of a file's film.
+
+    Raises ClipError where there is none, it cannot be read, or its dump would have pictures without end.
+    """
     import av
 
     with open_media(path) as container:
         video, _ = streams(container, path)
         try:
-            return _timing(container, video, old=old)
+            timing = _timing(container, video, old=old)
         except av.FFmpegError as error:
-            raise ClipError(Status.CORRUPT, f"{path} cannot be read: {error}") from error
+            raise ClipError(Status.CORRUPT, f"{path} cannot be read: {in_words(error)}") from error
+    tick = float(timing.time_base)
+    lasts = max(timing.ticks.max(initial=0) * tick - timing.start / 1e6, timing.lasts.max(initial=0) * tick)
+    if lasts > DURATION_LIMIT_SECONDS:
+        reason = f"has a frame that begins late or stays for {lasts:.0f} s; up to {DURATION_LIMIT_SECONDS} s are read"
+        raise ClipError(Status.TOO_LONG, f"{path} {reason}")
+    return timing
 
 
 def _timing(container: "InputContainer", video: "VideoStream", *, old: bool) -> Timing:

@@ -2,7 +2,7 @@
 
 from avvp_pipe.store.status import Status
 
-__all__ = ["ClipError", "Status"]
+__all__ = ["ClipError", "Status", "in_words"]
 
 
 class ClipError(Exception):
@@ -21,3 +21,8 @@ class ClipError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+def in_words(error: Exception) -> str:
+    """What FFmpeg says of a file, without its number for it and without the path, which our messages name already."""
+    return getattr(error, "strerror", None) or str(error)

@@ -88,7 +88,7 @@ def media_units(
     )
     for unit in units:
         count = unit.stop - unit.start
-        arrays = {name: np.full((count, *shape), fill, dtype) for name, (shape, dtype, fill) in columns.items()}
+        arrays = {name: _filled((count, *shape), dtype, fill) for name, (shape, dtype, fill) in columns.items()}
         failures = []
         for row in (row for row in range(unit.start, unit.stop) if clips.wanted[row]):
             task, clip = next(decoded)
@@ -99,6 +99,11 @@ def media_units(
             else:
                 _place(arrays, row - unit.start, clip)
         yield Unit(unit, arrays, tuple(failures))
+
+
+def _filled(shape: tuple[int, ...], dtype: str, fill: float) -> NDArray[Any]:
+    """An array that holds `fill`. One of zeros takes memory where it is written to only: long clips are few."""
+    return np.full(shape, fill, dtype) if fill else np.zeros(shape, dtype)
 
 
 def _place(arrays: dict[str, NDArray[Any]], place: int, clip: DecodedClip) -> None:

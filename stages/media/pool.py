@@ -47,8 +47,8 @@ def decode_clips(
     workers: processes; 0 decodes in this one, without limits of time and memory. timeout_seconds, memory_bytes: limits
     of one try, from the file's first byte to the last sample; memory 0: no limit, and counted on Linux only. At most
     2 * workers + 2 clips, or `ahead` if that is more, are decoded or waiting to be taken. tally: counts who delivered
-    ("decord", "pyav", "pyav-second-try"), and failed clips by the code of their status. Raises RuntimeError where
-    workers cannot be started.
+    ("decord", "pyav", "pyav-second-try"), and failed clips by the code of their status. Raises ChildProcessError
+    where workers cannot be started.
 
     A script that calls this with workers must guard its main part with `if __name__ == "__main__":`, because workers
     import it.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.media.errors import ClipError, Status
+from avvp_pipe.stages.media.errors import ClipError, Status, in_words
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -103,9 +103,10 @@ def open_media(path: Path) -> "Iterator[InputContainer]":
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
         # Absolute, because FFmpeg takes "x:y.mp4" for a protocol and "-y.mp4" is an ordinary YouTube id.
-        container = av.open(str(path.absolute()), options=options)
+        # Titles are in whatever letters they are in; nobody reads them.
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (av.FFmpegError, UnicodeError) as error:
-        raise ClipError(Status.NOT_A_VIDEO, f"{path} is no video that FFmpeg can open: {error}") from error
+        raise ClipError(Status.NOT_A_VIDEO, f"{path} is no video that FFmpeg can open: {in_words(error)}") from error
     with container:
         yield container
 
@@ -151,19 +152,20 @@ def index_video(path: Path) -> VideoIndex:
         try:
             packets, sound, turn = _read_packets(container, video, audio)
         except av.FFmpegError as error:
-            raise ClipError(Status.CORRUPT, f"{path} cannot be read: {error}") from error
+            raise ClipError(Status.CORRUPT, f"{path} cannot be read: {in_words(error)}") from error
         time_base = video.time_base
         assert time_base is not None  # set as soon as a container is open
         ticks, end_tick = _shown(packets, path)
         end = end_tick * float(time_base)
-        _check_duration(end - ticks[0] * float(time_base), path)
+        start = min(ticks[0] * float(time_base), sound[0])
+        _check_duration(end - start, path)
         claimed = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
         return VideoIndex(
             ticks=ticks,
             time_base=time_base,
             width=video.width,
             height=video.height,
-            start_seconds=min(ticks[0] * float(time_base), sound[0]),
+            start_seconds=start,
             end_seconds=end,
             missing_seconds=max(claimed - max(end, sound[1]), 0.0),
             seekable=_is_plain(container, video) and all(packet.plain for packet in packets),

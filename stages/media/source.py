@@ -52,9 +52,12 @@ class StoredMedia:
     """(N,)."""
 
     def units(self, units: Sequence[slice]) -> Generator[Unit]:
-        """Read these units; failures of decoding come along."""
+        """Read these units; failures of decoding come along. Of a unit without a wanted clip there is only `status`."""
         failures = {one["video_id"]: Failure(**one) for one in self.media.provenance["failures"]}
         for unit in units:
+            if not self.wanted[unit].any():
+                yield Unit(unit, {"status": np.full(unit.stop - unit.start, Status.PENDING, np.uint8)})
+                continue
             there = slice(self.first + unit.start, self.first + unit.stop)
             arrays = {name: self.media.rows(name, there) for name in ("frames", "audio", "audio_samples", "status")}
             arrays["status"] = np.where(self.wanted[unit], arrays["status"], np.uint8(Status.PENDING))

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.media.errors import ClipError, Status
+from avvp_pipe.stages.media.errors import ClipError, Status, in_words
 from avvp_pipe.stages.media.probe import SIDE_LIMIT, UPRIGHT, VideoIndex, open_media, streams, turned
 
 __all__ = ["Choice", "decoders", "load_decord", "read_frames"]
@@ -129,7 +129,7 @@ def _with_pyav(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: 
                 if not due:
                     break
     except (av.FFmpegError, ValueError) as error:
-        raise ClipError(Status.CORRUPT, f"the pictures of {path} cannot be decoded: {error}") from error
+        raise ClipError(Status.CORRUPT, f"the pictures of {path} cannot be decoded: {in_words(error)}") from error
     if due:
         at = (min(due) - int(index.ticks[0])) * float(index.time_base)
         raise ClipError(Status.CORRUPT, f"the decoder of {path} left out the frame shown at {at:.2f} s")

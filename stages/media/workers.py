@@ -60,7 +60,7 @@ def in_processes(
     A call that takes too long is killed and gives ClipError TIMEOUT, one whose process takes more than memory_bytes
     (0: any; looked at on Linux only) OUT_OF_MEMORY, one whose process dies DECODER_DIED. What the function raises is
     raised here. again: called instead of `function`, in a fresh process, where a call was lost in one of these ways.
-    prepare: run first in every worker. Raises RuntimeError where workers cannot be started.
+    prepare: run first in every worker. Raises ChildProcessError where workers cannot be started.
     """
     tries = (function,) if again is None else (function, again)
     crew = _Crew(tries, workers, _Limits(timeout_seconds, memory_bytes), prepare)
@@ -157,9 +157,9 @@ class _Crew:
                 if lost.begun or self._closing.is_set():
                     raise
                 why = lost.error.message
-        raise RuntimeError(
+        raise ChildProcessError(
             f"a decoding process was lost {RESTARTS} times before it began to work ({why}); is there enough memory? "
-            "workers = 0 decodes in this process and shows what happens"
+            "--workers 0 decodes in this process and shows what happens"
         )
 
 

@@ -11,13 +11,16 @@ from torch import Tensor
 __all__ = ["read_state"]
 
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Tensors of a `.safetensors` file, or of what torch.save wrote: bare, or under `state_dict`.
 
     A leading `module.` of all names, which DataParallel leaves, is dropped. Raises ValueError for what is no such
-    file, for OpenAI's TorchScript archives, and for archives that are compressed, which torch never writes.
+    file, for OpenAI's TorchScript archives, for compressed archives, which torch never writes, and for tensors that
+    are sparse, quantised, without data, or of complex numbers or fractions in 8 bits.
     """
     if path.suffix not in ENDINGS:
         raise ValueError(f"weights are read from {', '.join(ENDINGS)}, came {path.name}")
@@ -29,6 +32,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"holds {name!r}, a {type(tensor).__name__}; wanted tensors by name")
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.dtype not in (*FLOATS, *COUNTS):
+            kind = "without data" if tensor.is_meta else f"{tensor.layout} of {tensor.dtype}"
+            raise ValueError(f"holds {name!r}, {kind}; wanted plain tensors of 16 to 64 bits")
         found[name] = tensor
     if all(name.startswith("module.") for name in found):
         found = {name.removeprefix("module."): tensor for name, tensor in found.items()}

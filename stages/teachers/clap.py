@@ -138,8 +138,16 @@ def load(
 
 
 def port_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a transformers CLAP. Raises ValueError for a fused one."""
+    """`config.json` of a transformers CLAP.
+
+    Raises ValueError for a fused one, and where other files than those of `files` would decide what is loaded.
+    """
     config = _json(folder / "config.json")
+    elsewhere = [key for key in ("transformers_weights", "quantization_config") if config.get(key) is not None]
+    if (folder / "adapter_config.json").exists():  # of the package peft
+        elsewhere.append("adapter_config.json")
+    if elsewhere:
+        raise ValueError(f"{folder} holds {elsewhere[0]}; wanted one whole CLAP, its weights in {PORT_WEIGHTS[0]}")
     if dict(config.get("audio_config") or {}).get("enable_fusion"):
         raise ValueError(
             f"{folder} is a fused CLAP, and transformers' port of those marks a random item of each batch as longer "

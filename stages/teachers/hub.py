@@ -71,7 +71,7 @@ def refuse_offline(wanted: Sequence[HubFile]) -> None:
     missing = [str(one) for one in wanted if not one.optional and one.cached() is None]
     if missing and is_offline():
         raise FetchError(
-            f"HF_HUB_OFFLINE is set, and {', '.join(missing)} is missing on this machine; unset it and run the command "
+            f"HF_HUB_OFFLINE is set, and this machine lacks {', '.join(missing)}; unset it and run the command "
             f"again, or copy the files from a machine that has them to {cache_place()}"
         )
 

@@ -167,7 +167,7 @@ def _check_name(name: str, file: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_keys(name: str, file: Path, state: Mapping[str, Tensor], model: Any) -> None:
-    """Raise ValueError, with the first wrong keys, where the tensors are not this model's."""
+    """Raise ValueError, with the first wrong keys, where the tensors are not this model's, or not finite."""
     wanted = model.state_dict()
     for said, wrong in (
         ("lacks", [key for key in wanted if key not in state]),
@@ -177,6 +177,11 @@ def _check_keys(name: str, file: Path, state: Mapping[str, Tensor], model: Any) 
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"{file} does not fit {name}: it {said} {', '.join(wrong[:3])}{more}")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() != wanted[key].is_floating_point():
+            raise ValueError(f"{file} does not fit {name}: {key} is of {tensor.dtype}, wanted {wanted[key].dtype}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{file} is damaged: {key} holds values that are not finite; fetch it again")
     indices = [key for key in wanted if key.endswith("relative_position_index")]
     if changed := [key for key in indices if not torch.equal(wanted[key], state[key])]:
         raise ValueError(f"{file} does not fit {name}: it has other positions in {changed[0]}")

@@ -8,8 +8,8 @@ What is left out does not touch the embedding: three of the fused model's four e
 10 s have others), attention maps, per-frame outputs and the AudioSet head.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from avvp_pipe.stages.blocks.device import exact_convolutions
 
 __all__ = ["FULL", "AudioBranch", "audio_branch", "filled", "resampled"]
 
@@ -91,12 +93,12 @@ class AudioBranch:
     def tokens(self, waves: Tensor) -> Tensor:
         """(B, 480000) -> (B, 64, 768) float32, before pooling: 8 x 8 patches of the image."""
         branch = self.model.audio_branch
-        with _exact_convolutions(self.device):
+        with exact_convolutions(self.device):
             image = branch.reshape_wav2img(branch.bn0(self.mel(waves).transpose(1, 3)).transpose(1, 3))
         lower = self.dtype != torch.float32
         on_cuda = self.device.startswith("cuda")
         with torch.autocast("cuda", self.dtype) if lower and on_cuda else nullcontext():
-            with _exact_convolutions(self.device):
+            with exact_convolutions(self.device):
                 x = branch.patch_embed(image if on_cuda else image.to(self.dtype), longer_idx=[])
             for layer, windows in zip(branch.layers, self.windows, strict=True):
                 for block, window in zip(layer.blocks, windows, strict=True):
@@ -198,14 +200,3 @@ class PlainMel(nn.Module):
         """Waves (B, 480000) -> (B, 1, 1001, 64)."""
         found: Tensor = self.mel(self.spectrum(waves))
         return found
-
-
-@contextmanager
-def _exact_convolutions(device: str) -> Iterator[None]:
-    """cuDNN would round the inputs of float32 convolutions to 10 bits (TF32); here it may not."""
-    cudnn = torch.backends.cudnn
-    if not device.startswith("cuda"):
-        yield
-        return
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False):
-        yield

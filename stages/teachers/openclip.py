@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avvp_pipe.stages.blocks.device import tensor_on
+from avvp_pipe.stages.blocks.device import exact_convolutions, tensor_on
 from avvp_pipe.stages.blocks.undrawn import undrawn
 from avvp_pipe.stages.blocks.weights import load_arrays
 from avvp_pipe.stages.teachers.checkpoint import read_state
@@ -62,7 +62,7 @@ class OpenClip:
             )
         if len(frames) == 0:
             return np.zeros((0, self.width), np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions(self.device):
             found = self.tower(self._pixels(frames))
             return _array(nn.functional.normalize(found.float(), dim=-1))
 
@@ -106,8 +106,8 @@ def load(name: str, weights: str = "", device: str = "cpu", precision: str = "fp
     """
     check_precision(precision, device)
     files = locate(name, weights)
-    model = build(files)
     try:
+        model = build(files)
         fill(model, read_state(files.checkpoint))
     except ValueError as error:
         raise ValueError(f"{files.checkpoint} as {name}: {error}") from error
@@ -136,7 +136,7 @@ def check_precision(precision: str, device: str) -> None:
 
 
 def build(files: Files) -> nn.Module:
-    """The network of a configuration, its weights still to be filled in."""
+    """The network of a configuration, its weights still to be filled in. Raises ValueError where it makes none."""
     import open_clip
 
     config = {name: dict(part) if isinstance(part, Mapping) else part for name, part in files.config.items()}
@@ -146,8 +146,12 @@ def build(files: Files) -> nn.Module:
     if "timm_model_name" in config["vision_cfg"]:
         config["vision_cfg"]["timm_model_pretrained"] = False
     kind = open_clip.CLIP if not custom else open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-    with undrawn():
-        model: nn.Module = kind(**config)
+    try:
+        with undrawn():
+            model: nn.Module = kind(**config)
+    except Exception as error:  # whatever stumbles over a stranger's configuration: open_clip, timm or transformers
+        told = " ".join(str(error).split())[:300]
+        raise ValueError(f"open_clip makes no network of this configuration: {type(error).__name__}: {told}") from error
     return model
 
 
@@ -179,7 +183,11 @@ def tokenizer(files: Files) -> Any:
     options: dict[str, Any] = {"context_length": text.get("context_length", 77), **text.get("tokenizer_kwargs", {})}
     if "hf_tokenizer_name" not in text:
         return SimpleTokenizer(**options)
-    return HFTokenizer(str(files.tokenizer[0].parent), tokenizer_mode=text.get("tokenizer_mode"), **options)
+    place, closed = str(files.tokenizer[0].parent), {"trust_remote_code": False, "local_files_only": True}
+    try:
+        return HFTokenizer(place, tokenizer_mode=text.get("tokenizer_mode"), **options, **closed)
+    except Exception as error:  # transformers raises what its many readers raise
+        raise ValueError(f"{place} cannot be read as a tokenizer: {' '.join(str(error).split())[:300]}") from error
 
 
 def in_precision(visual: nn.Module, precision: str, device: str) -> Tower:

@@ -5,6 +5,7 @@ import __future__
 import ast
 import copy
 import json
+import re
 import runpy
 from collections.abc import Mapping
 from functools import cache
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_SIDE = 4096
+"""Pixels of a frame's side in a configuration that is not open_clip's own."""
+TOKENIZER_OPTIONS = frozenset({"clean", "language", "strip_sep_token"})
+"""What such a configuration may ask of a tokenizer. Through others transformers runs code of the folder."""
 
 
 @cache
@@ -97,9 +102,20 @@ def _whole(config: Mapping[str, Any]) -> bool:
 
 
 def checked_config(config: Any, path: Path) -> dict[str, Any]:
-    """A model configuration that holds what is read of it. Raises ValueError naming the file."""
+    """A stranger's model configuration: it holds what is read of it, and asks for nothing beyond its folder.
+
+    Raises ValueError naming the file.
+    """
     sound = isinstance(config, dict) and _whole(config) and isinstance(config["embed_dim"], int)
     sound = sound and all(isinstance(config[part], dict) for part in ("vision_cfg", "text_cfg"))
-    if not sound or not isinstance(config["vision_cfg"].get("image_size", 224), int):
-        raise ValueError(f"{path}: model_cfg must hold embed_dim, vision_cfg and text_cfg, with one image_size")
+    side = config["vision_cfg"].get("image_size", 224) if sound else None
+    if not isinstance(side, int) or not 0 < side <= MAX_SIDE:
+        raise ValueError(
+            f"{path}: model_cfg must hold embed_dim, vision_cfg and text_cfg, with one image_size up to {MAX_SIDE}"
+        )
+    options = config["text_cfg"].get("tokenizer_kwargs", {})
+    if not isinstance(options, dict) or not options.keys() <= TOKENIZER_OPTIONS:
+        raise ValueError(f"{path}: tokenizer_kwargs may hold {', '.join(sorted(TOKENIZER_OPTIONS))}, came {options!r}")
+    if not re.fullmatch(r"[\w.-]+", str(timm := config["vision_cfg"].get("timm_model_name", "none"))):
+        raise ValueError(f"{path}: timm_model_name must be a model of timm's own, came {timm!r}; nothing is fetched")
     return dict(config)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from avvp_pipe.stages.blocks.device import tensor_on
+from avvp_pipe.stages.blocks.device import exact_convolutions, tensor_on
 from avvp_pipe.stages.teachers.clap import PORT, port_config
 
 __all__ = ["TransformersClap", "load_port"]
@@ -88,7 +88,8 @@ class TransformersClap:
         )
         mel = tensor_on(self.device, np.asarray(found["input_features"], np.float32))
         lower_on_cuda = self.device.startswith("cuda") and self.dtype != torch.float32
-        with torch.inference_mode(), torch.autocast("cuda", self.dtype) if lower_on_cuda else nullcontext():
+        lower = torch.autocast("cuda", self.dtype) if lower_on_cuda else nullcontext()
+        with torch.inference_mode(), exact_convolutions(self.device), lower:
             return _array(self.model.get_audio_features(input_features=mel))
 
 
@@ -126,12 +127,14 @@ def _parts(folder: Path, weights: Path) -> tuple[Any, Any, Any]:
 
     with _quiet():
         try:
-            processor = ClapProcessor.from_pretrained(str(folder), local_files_only=True)
+            processor = ClapProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
             model, said = ClapModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
                 use_safetensors=weights.suffix == ".safetensors",
                 weights_only=True,
+                attn_implementation="eager",  # a configuration may name others, also such as are fetched
+                torch_dtype=torch.float32,  # likewise
                 output_loading_info=True,
             )
         except Exception as error:  # transformers raises what its many readers raise
@@ -141,6 +144,8 @@ def _parts(folder: Path, weights: Path) -> tuple[Any, Any, Any]:
     for what, keys in (("lacks", said["missing_keys"]), ("has beyond the model's", beyond)):
         if keys := sorted(key for key in keys if not key.endswith(REMADE)):
             raise ValueError(f"{weights} does not fit the configuration beside it: it {what} {', '.join(keys[:3])}")
+    if wrong := [key for key, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]:
+        raise ValueError(f"{weights} is damaged: {wrong[0]} holds values that are not finite; fetch it again")
     return model, processor.feature_extractor, processor.tokenizer
 
 

@@ -16,6 +16,8 @@ from avvp_pipe.cli.main import app
 from avvp_pipe.store import Artifact, Builder, Identity, Reference, Store, parse_reference
 from tests.made import made
 
+os.environ.pop("COLUMNS", None)  # of whoever runs the tests: what is printed must not depend on it
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

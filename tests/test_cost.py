@@ -135,6 +135,8 @@ def test_videos_and_what_is_kept_of_them_compare_as_said(page: str) -> None:
     assert found
     video = int(found[1].replace(",", ""))
     assert found[2] == size(10_000_000 * video)
+    whole_time = SETS["ten million clips"][1] / min(gpu_rates(figures(page))) / figures(page)["GPUs of a cluster"]
+    assert f"that is {size(2 * 10_000_000 * video / whole_time)} a second" in said
     assert f"1/{video / stored['features, float32']:.0f} of its video" in said
     assert f"its media {stored['media'] / video:.1f} times it" in said
 
@@ -148,6 +150,7 @@ def test_memory_ahead_follows_from_the_media_of_a_clip(page: str) -> None:
     assert list(found.groups()) == [str(AHEAD_CLIPS), size(AHEAD_CLIPS * media), size(AHEAD_CLIPS * media * 6)]
 
 
+@pytest.mark.real_data
 def test_the_datasets_have_the_sizes_that_are_said(real_data: Path) -> None:
     every = json.loads((real_data / "unav" / "unav100_annotations.json").read_text())["database"].values()
     assert (len(every), sum(int(np.ceil(one["duration"])) for one in every)) == SETS["UnAV-100"]

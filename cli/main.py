@@ -13,6 +13,8 @@ from avvp_pipe.cli.failures import failures
 from avvp_pipe.cli.grouped_help import GroupedCommand
 from avvp_pipe.cli.merge import merge
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
+from avvp_pipe.cli.overlap import overlap
+from avvp_pipe.cli.recipes import recipes
 from avvp_pipe.cli.stage_command import stage_command
 from avvp_pipe.pipeline.catalogue import STAGES
 
@@ -141,8 +143,11 @@ def export(
 
 
 app.add_typer(trust.labels, rich_help_panel="Store")
-for _command in (failures, merge, trust.verify, history.diff, history.lineage, history.tag, history.gc):
+for _command in (failures, merge, overlap, trust.verify, history.diff, history.lineage, history.tag, history.gc):
     app.command(rich_help_panel="Store")(_command)
+
+
+app.add_typer(recipes, rich_help_panel="Published labels")
 
 
 app.add_typer(models.models, rich_help_panel="Machine")

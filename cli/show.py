@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from avvp_pipe.cli.console import Console, say, table
+from avvp_pipe.cli.show_scores import print_scores, scores_document
 from avvp_pipe.pipeline.runner import Outcome
 from avvp_pipe.pipeline.status import Condition
 from avvp_pipe.store import DEFAULT_STORE, Artifact, Store, StoreError
@@ -12,7 +13,6 @@ from avvp_pipe.store import DEFAULT_STORE, Artifact, Store, StoreError
 SHOWN_FAILURES = 10
 FEW_FAILURES = 3
 """Up to so many failed clips speak for themselves."""
-METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Typeo", "Evento")
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "reasons": list(outcome.reasons),
         "failures": [dict(failure) for failure in outcome.failures],
         "seconds": round(outcome.seconds, 3),
-        **({"scores": outcome.artifact.attrs["scores"]} if outcome.artifact.kind == "scores" else {}),
+        **(scores_document(outcome.artifact) if outcome.artifact.kind == "scores" else {}),
     }
 
 
@@ -40,16 +40,6 @@ def print_outcome(store: Store, outcome: Outcome, console: Console) -> None:
             print_scores(outcome.artifact)
 
     console.result(outcome_document(outcome), shown)
-
-
-def print_scores(artifact: Artifact) -> None:
-    """The scores of each split and level, with the trivial baselines that they must beat."""
-    rows = (("of", str(artifact.attrs["method"])), ("video_labels", "video labels"), ("nothing", "predict nothing"))
-    for one in artifact.attrs["scores"]:
-        for level in ("segment", "event"):
-            lines = [(label, *(f"{one[name][level][metric]:.1f}" for metric in METRICS)) for name, label in rows]
-            title = f"{one['split']}, {one['clips']} clips, {level}-level F, percent ({artifact.attrs['pooling']})"
-            table(title, ("", *METRICS), lines)
 
 
 def print_failures(store: Store, outcome: Outcome) -> None:
@@ -177,7 +167,9 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
                 table(title, ("name", "value"), [(name, str(value)) for name, value in record.items()], left=2)
         if others:
             table("attributes", ("name", "value"), [(name, _short(value)) for name, value in others.items()], left=2)
-        say(f"failures: {len(artifact.provenance['failures'])}")
+        say(f"failures: {len(artifact.provenance['failures'])}\n")
+        if artifact.kind == "scores":
+            print_scores(artifact)
 
     console.result(document, shown)
 

@@ -17,6 +17,8 @@ from avvp_pipe.stages.stage import ParameterError, Stage
 Name = Annotated[
     str | None, typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
 ]
+BARE = "bare_"
+"""Prefix of a parameter that is an input given without its option's name."""
 THIS_RUN, OUTPUT = "This run", "Output"
 COMMON: dict[str, tuple[str, Any, Any]] = {
     "name": (THIS_RUN, Name, None),
@@ -35,6 +37,7 @@ def stage_command(stage: Stage) -> Callable[..., None]:
     """A function for typer whose signature holds the stage's inputs, its parameters and the common options."""
 
     def command(*, name: str | None, store: str, dry_run: bool, force: bool, json: bool, **given: Any) -> None:
+        _take_arguments(stage, given)
         run_stage(stage, name, given, store=store, dry_run=dry_run, force=force, console=_console(json, given))
 
     command.__doc__ = f"{stage.summary}\n\n{examples(stage.example)}"
@@ -48,9 +51,23 @@ def _console(as_json: bool, given: dict[str, Any]) -> Console:
     return Console(as_json=as_json, quiet=given.pop("quiet"))
 
 
+def _take_arguments(stage: Stage, given: dict[str, Any]) -> None:
+    """Put inputs that came without their option's name where those with it are. Raises ParameterError for both."""
+    for role in (role for role, reads in stage.reads.items() if reads.argument):
+        bare = given.pop(BARE + role)
+        if bare is not None and given[role] is not None:
+            raise ParameterError(f"{role} was given twice, as {bare} and as --{role} {given[role]}; give it once")
+        given[role] = given[role] if bare is None else bare
+
+
 def _signature(stage: Stage) -> list[inspect.Parameter]:
     found = []
     for role, reads in stage.reads.items():
+        if reads.argument:
+            argument = typer.Argument(
+                metavar=role.upper(), help=reads.text, rich_help_panel="Inputs", show_default=False
+            )
+            found.append(_parameter(BARE + role, Annotated[str | None, argument], None))
         text = f"{reads.text} ({reads.kind}/NAME)" + ("" if reads.required else " [optional]")
         option = typer.Option(f"--{role.replace('_', '-')}", help=text, rich_help_panel="Inputs", show_default=False)
         found.append(_parameter(role, Annotated[str | None, option], None))

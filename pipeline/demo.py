@@ -11,15 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.runner import Outcome, Step, run_step
-from avvp_pipe.stages.stage import ParameterError, Progress
+from avvp_pipe.pipeline.settings import settings_of
+from avvp_pipe.stages.stage import Progress
 from avvp_pipe.store import Store
 
 Size = Literal["tiny", "small", "full"]
 TEACHERS = {"visual_teacher": "tiny-clip", "audio_teacher": "tiny-clap"}
 MEDIA = {"frame_size": 64, "sample_rate": 16000, "audio_dtype": "int16"}
-LABELS = ("video-labels", "valor", "uwav")
+LABELS: Mapping[str, Mapping[str, str]] = {
+    "video-labels": {},
+    "zero-shot": {},
+    "valor": {},
+    "smooth": {},
+    "uwav": {"generator": "generator/pretrain"},
+    "ear": {"generator": "generator/pretrain-ear"},
+    "stack": {"generator": "generator/pretrain", "second_generator": "generator/pretrain-ear"},
+}
+"""Every method, and the temporal generators it runs."""
 PARSERS: Mapping[str, Mapping[str, Any]] = {
     "weak": {"targets": "weak", "reweight": "none", "mixup": False},
     "hard": {"targets": "hard", "reweight": "none", "mixup": False},
@@ -86,7 +95,7 @@ def plan(world: Path, *, size: Size, seed: int, settings: Sequence[str] = ()) ->
 
     Raises ParameterError for a setting that names no stage.
     """
-    changed = _settings(settings)
+    changed = settings_of(settings)
     steps = [*_prepare(world), *_label(size, seed), *_train(size, seed)]
     return tuple(
         Step(step.stage, step.name, {**step.params, **changed.get(step.stage, {})}, step.inputs) for step in steps
@@ -108,13 +117,16 @@ def _prepare(world: Path) -> list[Step]:
 def _label(size: Size, seed: int) -> list[Step]:
     target = {"dataset": "dataset/target", "features": "features/target"}
     source = {"dataset": "dataset/pretrain", "features": "features/pretrain"}
-    generator = {"generator": "generator/pretrain"}
-    steps = [Step("pretrain", "pretrain", {**RECIPES[size].generator, "seed": seed}, source)]
-    for method in LABELS:
-        own = generator if method == "uwav" else {}
+    training = {**RECIPES[size].generator, "seed": seed}
+    steps = [
+        Step("pretrain", "pretrain", training, source),
+        Step("pretrain", "pretrain-ear", {**training, "method": "ear"}, source),
+    ]
+    for method, generators in LABELS.items():
+        own = dict(generators)
         if method != "video-labels":
             steps.append(Step("calibrate", method, {"method": method}, {**target, **own}))
-            own = {**own, "thresholds": f"thresholds/{method}"}
+            own |= {"thresholds": f"thresholds/{method}"}
         steps.append(Step("pseudolabel", method, {"method": method}, {**target, **own}))
         steps.append(_score(f"labels-{method}", f"labels/{method}"))
     return steps
@@ -135,20 +147,6 @@ def _train(size: Size, seed: int) -> list[Step]:
 
 def _score(name: str, predictions: str) -> Step:
     return Step("evaluate", name, {}, {"predictions": predictions, "dataset": "dataset/target"})
-
-
-def _settings(settings: Sequence[str]) -> dict[str, dict[str, str]]:
-    changed: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        left, equals, value = setting.partition("=")
-        stage, dot, parameter = left.partition(".")
-        if not (equals and dot and stage in STAGES):
-            raise ParameterError(
-                f"--set {setting!r} is not STAGE.PARAMETER=VALUE with a stage out of {', '.join(STAGES)}; "
-                "for example --set calibrate.mode=class-agnostic"
-            )
-        changed.setdefault(stage, {})[parameter.replace("-", "_")] = value
-    return changed
 
 
 def run_demo(out: Path, *, size: Size, seed: int, settings: Sequence[str], progress: Progress) -> Demo:

@@ -125,7 +125,8 @@ def estimate(inputs: Inputs, params: Params, progress: Progress) -> Mapping[str,
 STAGE = Stage(
     name="decode",
     kind="media",
-    version=2,  # 2: whole sound for VALOR's cut, several frames a second, the files' digests
+    # 2: whole sound for VALOR's cut, several frames a second, the files' digests; 3: what becomes of damaged pictures
+    version=3,
     summary="Decode videos: frames, mono sound, and their times. A clip that cannot be decoded costs only itself. "
     "`extract` decodes by itself; media are worth their room where they are embedded more than once.",
     reads={"dataset": Reads("dataset", "Which clips.")},

@@ -272,7 +272,8 @@ def estimate(inputs: Inputs, params: Params, progress: Progress) -> Mapping[str,
 STAGE = Stage(
     name="extract",
     kind="features",
-    version=2,  # 2: straight from videos too; batches cut at fixed places; the files' digests
+    # 2: straight from videos too; batches cut at fixed places; the files' digests; 3: what becomes of damaged pictures
+    version=3,
     summary="Embed every second with an image-text and an audio-text model, and the texts of the classes with both. "
     "Videos are decoded on the way, in processes that can be killed; what is done is kept, the same command goes on.",
     reads={

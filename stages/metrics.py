@@ -34,7 +34,17 @@ from numpy.typing import ArrayLike, NDArray
 from avvp_pipe.stages.blocks.checks import as_bool, require_choice, valid_segments
 from avvp_pipe.stages.blocks.event_counts import Counts, event_counts, segment_counts
 
-__all__ = ["LEVELS", "METRICS", "Pooling", "avvp_scores", "class_scores", "clip_scores"]
+__all__ = [
+    "LEVELS",
+    "METRICS",
+    "LabelCounts",
+    "Pooling",
+    "avvp_scores",
+    "class_scores",
+    "clip_scores",
+    "label_counts",
+    "scores_of",
+]
 
 Pooling = Literal["official", "micro", "class-macro"]
 
@@ -47,6 +57,8 @@ _MEANS = {"Type": ("A", "V", "AV"), "Typeo": ("Ao", "Vo", "AV")}
 _SUMS = {"Event": ("A", "V"), "Evento": ("Ao", "Vo")}
 
 _Floats = NDArray[np.float64]
+LabelCounts = Mapping[str, Mapping[str, Counts]]
+"""Level -> A, V, AV, Ao, Vo, Event, Evento -> counts (N, C), of which every score is made."""
 
 
 def avvp_scores(
@@ -68,8 +80,12 @@ def avvp_scores(
     >>> avvp_scores(heard, heard, heard, seen)["segment"]["V"]  # two seconds right, two wrong
     66.66666666666666
     """
+    return scores_of(label_counts(pred_audio, pred_visual, true_audio, true_visual, lengths), pooling)
+
+
+def scores_of(counts: LabelCounts, pooling: Pooling = "official") -> dict[str, dict[str, float]]:
+    """`avvp_scores` of counts that are there already, for who wants more than one pooling of them."""
     require_choice("pooling", pooling, Pooling)
-    counts = _count(pred_audio, pred_visual, true_audio, true_visual, lengths)
     return {
         level: {metric: float(value) for metric, value in scores.items()}
         for level, scores in _reduce(counts, _POOLINGS[pooling]).items()
@@ -87,7 +103,7 @@ def clip_scores(
 
     Their means are the official scores, so a bootstrap over clips resamples these.  Arguments as avvp_scores.
     """
-    return _reduce(_count(pred_audio, pred_visual, true_audio, true_visual, lengths), _per_clip)
+    return _reduce(label_counts(pred_audio, pred_visual, true_audio, true_visual, lengths), _per_clip)
 
 
 def class_scores(
@@ -101,17 +117,17 @@ def class_scores(
 
     NaN where a class is neither predicted nor true.  Arguments as avvp_scores.
     """
-    return _reduce(_count(pred_audio, pred_visual, true_audio, true_visual, lengths), _per_class)
+    return _reduce(label_counts(pred_audio, pred_visual, true_audio, true_visual, lengths), _per_class)
 
 
-def _count(
+def label_counts(
     pred_audio: ArrayLike,
     pred_visual: ArrayLike,
     true_audio: ArrayLike,
     true_visual: ArrayLike,
     lengths: ArrayLike | None,
-) -> dict[str, dict[str, Counts]]:
-    """Counts (N, C) of every metric that is not a mean, at both levels."""
+) -> LabelCounts:
+    """Counts (N, C) of every metric that is not a mean, at both levels.  Arguments as avvp_scores."""
     heard, seen, truly_heard, truly_seen = _checked(
         {
             "pred_audio": pred_audio,
@@ -151,9 +167,7 @@ def _checked(arrays: Mapping[str, ArrayLike], lengths: ArrayLike | None) -> list
     return [array & valid[:, :, None] for array in labels.values()]
 
 
-def _reduce(
-    counts: Mapping[str, Mapping[str, Counts]], pool: Callable[[Counts], _Floats]
-) -> dict[str, dict[str, _Floats]]:
+def _reduce(counts: LabelCounts, pool: Callable[[Counts], _Floats]) -> dict[str, dict[str, _Floats]]:
     """Make percent of counts, add the means, and put the metrics in order."""
     table = {}
     for level, of_level in counts.items():

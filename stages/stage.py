@@ -109,6 +109,8 @@ class Reads:
     text: str
     """What it is for, as help text."""
     required: bool = True
+    argument: bool = False
+    """Whether it may also be given on the command line without the option's name."""
 
     @property
     def kinds(self) -> tuple[str, ...]:

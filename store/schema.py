@@ -65,7 +65,11 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
     },
     "thresholds": {
         **_both("", Column("C", ("float32",), "threshold")), **_both("_f1", Column("C", FLOATS)),
-        **_both("_curves", Column("4Cd", FLOATS, required=False)),
+        **_both("_precision", Column("C", FLOATS, required=False)),
+        **_both("_recall", Column("C", FLOATS, required=False)),
+        **_both("_curves", Column("4dd", FLOATS, required=False)),  # one a class, or one for all
+        **_both("_bootstrap", Column("dC", ("float32",), "threshold", required=False)),
+        **_both("_spread", Column("2C", ("float32",), "threshold", required=False)),
     },
     "labels": {
         **_CLIPS, **_WEAK, **_STATUS, **_both("_hard", Column("NTC", FLAGS)),
@@ -77,7 +81,11 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
         **_CLIPS, **_WEAK, **_STATUS, **_both("_hard", Column("NTC", FLAGS)),
         **_both("_probs", Column("NTC", ("float32",), "unit")), "video_probs": Column("NC", ("float32",), "finite"),
     },
-    "scores": {"scores": Column("Sdd", ("float64",), "finite"), "splits": Column("S", TEXT)},
+    "scores": {
+        "scores": Column("Sdd", ("float64",)), "splits": Column("S", TEXT),
+        "class_counts": Column("S233C", INTEGERS, required=False), "tally": Column("R25C", INTEGERS, required=False),
+        "tally_splits": Column("R", TEXT, required=False), "agreement": Column("224C", INTEGERS, required=False),
+    },
 }  # fmt: skip
 
 

@@ -294,11 +294,13 @@ def of_some_size(words: bytes) -> Callable[[Path], Any]:
 # What a decoder may do to its process; `treacherous_decoders` makes it so for files of these names.
 
 HANGS, ABORTS, EATS = "hangs.mp4", "aborts.mp4", "eats.mp4"
-DECORD_HANGS, DECORD_ABORTS = "decord-hangs.mp4", "decord-aborts.mp4"
+PYAV_HANGS, PYAV_ABORTS = "pyav-hangs.mp4", "pyav-aborts.mp4"
+"""Over the pictures, where the first try decodes them; the second one begins with decord."""
 
 TREACHERY = f'''
 import ctypes, os
-import av, decord
+import av
+from avvp_pipe.stages.media import video
 
 def hang():
     ctypes.PyDLL(None).pause()  # in C, and with Python's lock: no handler of a signal runs any more
@@ -308,24 +310,24 @@ def eat():
     hang()
 
 DEEDS = {{"{HANGS}": hang, "{ABORTS}": os.abort, "{EATS}": eat}}
-DECORDS = {{"{DECORD_HANGS}": hang, "{DECORD_ABORTS}": os.abort}}
-open_, reader = av.open, decord.VideoReader
+OVER_PICTURES = {{"{PYAV_HANGS}": hang, "{PYAV_ABORTS}": os.abort}}
+open_, spared, names = av.open, video.spared, [""]
 
 def opened(file, *rest, **more):
-    DEEDS.get(os.path.basename(str(file)), lambda: None)()
+    names[0] = os.path.basename(str(file))
+    DEEDS.get(names[0], lambda: None)()
     return open_(file, *rest, **more)
 
-class Reader(reader):
-    def __init__(self, file, *rest, **more):
-        DECORDS.get(os.path.basename(str(file)), lambda: None)()
-        super().__init__(file, *rest, **more)
+def sparing(*rest):
+    OVER_PICTURES.get(names[0], lambda: None)()
+    return spared(*rest)
 
-av.open, decord.VideoReader = opened, Reader
+av.open, video.spared = opened, sparing
 '''
 
 
 def treacherous_decoders(folder: Path) -> str:
-    """A folder to put into PYTHONPATH: processes started after that meet PyAV and decord as `TREACHERY` has them."""
+    """A folder to put into PYTHONPATH: processes started after that meet PyAV as `TREACHERY` has it."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(TREACHERY)
     return str(folder)
@@ -461,8 +463,8 @@ DAMAGE = (
     Kind("the decoder takes more and more memory", "out-of-memory", write, EATS),
     Kind("the decoder hangs", "timeout", write, HANGS),
     Kind("the decoder aborts its process", "decoder-died", write, ABORTS),
-    Kind("decord hangs, PyAV does not", DECODED, write, DECORD_HANGS),
-    Kind("decord aborts its process, PyAV does not", DECODED, write, DECORD_ABORTS),
+    Kind("PyAV hangs over the pictures, decord does not", DECODED, write, PYAV_HANGS),
+    Kind("PyAV aborts its process over the pictures, decord does not", DECODED, write, PYAV_ABORTS),
 )
 
 PATHS = (

@@ -51,7 +51,7 @@ def made(
     return found
 
 
-def made_labels(store: Store, *, clips: int = 20, name: str = "mine", seed: int = 0) -> Artifact:
+def made_labels(store: Store, *, clips: int = 20, name: str = "mine", seed: int = 0, **attributes: Any) -> Artifact:
     """Labels of `clips` clips, 10 segments, 3 classes; every fifth clip is shorter."""
     rng = np.random.default_rng(seed)
 
@@ -69,9 +69,9 @@ def made_labels(store: Store, *, clips: int = 20, name: str = "mine", seed: int 
             builder.put(f"{modality}_hard", (logits > 0) & valid)
             builder.put(f"{modality}_soft", np.where(valid, 1 / (1 + np.exp(-logits)), 0).astype(np.float32))
             builder.put(f"{modality}_thresholds", np.array([0, -np.inf, 0], np.float32))
-        builder.describe(classes=CLASSES, method="made")
+        builder.describe(classes=CLASSES, method="made", **attributes)
 
-    identity = Identity("pseudolabel", 1, {"seed": seed, "clips": clips}, {})
+    identity = Identity("pseudolabel", 1, {"seed": seed, "clips": clips, **attributes}, {})
     return made(store, Reference("labels", name), identity, fill)
 
 

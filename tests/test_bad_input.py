@@ -103,7 +103,10 @@ def test_a_store_that_cannot_be_written_is_reported_and_ends_with_1(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("pseudolabel", "--method", "nonsense"), "'video-labels', 'valor', 'uwav'"),
+        (
+            ("pseudolabel", "--method", "nonsense"),
+            "'video-labels', 'zero-shot', 'valor', 'smooth', 'uwav', 'ear', 'stack'",
+        ),
         (("pseudolabel", "--method", "valor"), "pseudolabel needs dataset"),
         (("calibrate", "--dataset", "labels/x", "--features", "x"), "where one of kind dataset is wanted"),
         (("extract", "--dataset", "nobody"), "no artifact dataset/nobody"),
@@ -225,7 +228,7 @@ def test_methods_offered_on_the_command_line_are_those_there_are() -> None:
     offered = typing.get_args(typing.get_type_hints(pseudolabel.Params)["method"])
     calibrated = typing.get_args(typing.get_type_hints(calibrate.Params)["method"])
     assert set(offered) == set(GENERATORS)
-    assert set(calibrated) == {name for name, method in GENERATORS.items() if method.needs_thresholds}
+    assert set(calibrated) == {name for name, method in GENERATORS.items() if method.calibrated}
     defaults = extract.Params()
     assert (visual_facts(defaults.visual_teacher).image_size, visual_facts(defaults.visual_teacher).width) == (224, 768)
     assert (audio_facts(defaults.audio_teacher).sample_rate, audio_facts(defaults.audio_teacher).width) == (48000, 512)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avvp_pipe.store import StoreError
+from avvp_pipe.pipeline.runner import Step, run_step
+from avvp_pipe.store import Store, StoreError
+from avvp_pipe.store.layouts.export import file_stems
 from avvp_pipe.store.layouts.npy import FILE_LIMIT_BYTES, npy_bytes, read_header, read_npy
 from tests import trees
 
@@ -160,6 +163,41 @@ def test_two_clips_with_one_youtube_id_cannot_share_a_file(tmp_path: Path) -> No
             trees.save(tmp_path / f"feats_{folder}/segment_feats/{stem}.npy", trees.numbers(10, width))
     with pytest.raises(StoreError, match=r"belongs to two clips, aaaaaaaaaaa_0_10 and aaaaaaaaaaa_10_20"):
         trees.imported(store, "features", "uwav", tmp_path)
+
+
+def two_of_one_video(folder: Path) -> Any:
+    """A store whose first two clips are two samples of one video, as some of AVE's are."""
+    lines = [
+        json.dumps({"id": name, "path": f"{name[:11]}.mp4", "split": "train", "labels": ["Dog"]})
+        for name in ("aaaaaaaaaaa_0", "aaaaaaaaaaa_1", "bbbbbbbbbbb_2")
+    ]
+    (folder / "clips.jsonl").write_text("\n".join(lines))
+    store = Store(folder / "store")
+    run_step(store, Step("dataset", "clips", {"source": str(folder / "clips.jsonl")}), progress=trees.Told())
+    return store
+
+
+def test_samples_of_one_video_share_its_features(tmp_path: Path) -> None:
+    store, told = two_of_one_video(tmp_path), trees.Told()
+    for seed, stem in enumerate(("aaaaaaaaaaa", "bbbbbbbbbbb")):
+        for folder, width in (("CLIP", 768), ("CLAP", 512)):
+            trees.save(tmp_path / f"feats_{folder}/segment_feats/{stem}.npy", trees.numbers(10, width, seed=seed))
+    features = trees.imported(store, "features", "uwav", tmp_path, told).artifact
+    assert "3 of 3 clips have all files" in told.text
+    assert "1 clips have the files of another clip of the same video" in told.text
+    for name in ("audio", "visual"):
+        one, other, third = features.array(name)
+        assert np.array_equal(one, other)
+        assert not np.array_equal(one, third)
+    with pytest.raises(StoreError, match=r"aaaaaaaaaaa_0 and aaaaaaaaaaa_1 would both be .*--ids whole"):
+        file_stems(features, "youtube")
+
+
+def test_samples_of_one_video_do_not_share_labels(tmp_path: Path) -> None:
+    store = two_of_one_video(tmp_path)
+    trees.valor_labels(tmp_path, ["aaaaaaaaaaa", "bbbbbbbbbbb"], np.ones((2, 1), bool))
+    with pytest.raises(StoreError, match="belongs to two clips, aaaaaaaaaaa_0 and aaaaaaaaaaa_1"):
+        trees.imported(store, "labels", "valor", tmp_path)
 
 
 def test_names_in_two_ways_are_refused(world: tuple[Any, Path]) -> None:

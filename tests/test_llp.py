@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from avvp_pipe.stages.datasets import SEPARATE, Dataset, DatasetError, read_llp
 from avvp_pipe.stages.datasets.llp import CLASSES
+from avvp_pipe.stages.datasets.overlap import video_of
+from avvp_pipe.stages.metrics import avvp_scores
 
 WEAK = {
     "AVVP_train.csv": ["-bcdefghijk_0_10\tSpeech,Dog", "Abcdefghijk_8.5_18.5\tCar"],
@@ -211,6 +214,67 @@ def test_the_real_files_give_the_documented_counts_of_each_class(real: Dataset, 
         found.append(int(real.weak[rows, column].sum()))
         found += [int(grid[rows, :, column].sum()) for grid in (real.audio, real.visual, real.audio_visual)]
     assert found == [int(number) for number in numbers]
+
+
+@pytest.mark.real_data
+def test_clips_of_the_real_files_have_the_documented_number_of_labels(real: Dataset) -> None:
+    labels = {split: real.weak[np.array(real.splits) == split].sum(axis=1) for split in ("train", "val", "test")}
+    assert [float(each.mean()) for each in labels.values()] == pytest.approx([1.61, 1.80, 1.82], abs=0.00501)
+    assert [int(each.max()) for each in labels.values()] == [3, 4, 7]
+    twice = sum(finding.count for finding in real.report if finding.code == "duplicate-weak-label")
+    # One test clip names its one class twice, and is counted among the clips of several labels by the literature.
+    assert [int((each > 1).sum()) for each in labels.values()] == [5968, 437, 797 - twice]
+    assert sum(int((each > 1).sum()) for each in labels.values()) + twice == 7202
+
+
+@pytest.mark.real_data
+def test_no_two_clips_of_the_real_files_are_cut_from_one_video(real: Dataset) -> None:
+    assert len({video_of(name) for name in real.video_ids}) == len(real.video_ids) == 11849
+    assert all(video_of(name) == name[:11] for name in real.video_ids)
+    dashed = [split for name, split in zip(real.video_ids, real.splits, strict=True) if name.startswith("-")]
+    assert [dashed.count(split) for split in ("train", "val", "test")] == [132, 7, 12]
+
+
+# Of each split: cells (clip, second, class) heard, seen, both, heard only, seen only; events heard, seen, both; then
+# the percentage of clips whose weak label is what is heard or seen somewhere, and of those where it is both.
+REAL_CELLS = {
+    "val": ([8089, 6115, 5078, 3011, 1037], [1440, 856, 872], [95.2, 41.9]),
+    "test": ([14576, 11789, 9592, 4984, 2197], [2638, 1625, 1617], [95.6, 44.2]),
+}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("split", REAL_CELLS)
+def test_seconds_and_events_of_the_real_files_are_as_many_as_documented(real: Dataset, split: str) -> None:
+    rows = np.array(real.splits) == split
+    heard, seen, weak = real.audio[rows], real.visual[rows], real.weak[rows]
+    both = heard & seen
+    cells = [int(grid.sum()) for grid in (heard, seen, both, heard & ~seen, seen & ~heard)]
+    np.testing.assert_array_equal(real.audio_visual[rows], both)
+    runs = [sum(runs_of(column) for clip in grid for column in clip.T) for grid in (heard, seen, both)]
+    somewhere = (heard.any(axis=1) | seen.any(axis=1), heard.any(axis=1) & seen.any(axis=1))
+    shares = [round(100 * float((happening == weak).all(axis=1).mean()), 1) for happening in somewhere]
+    assert (cells, runs, shares) == REAL_CELLS[split]
+
+
+def runs_of(column: NDArray[np.bool_]) -> int:
+    """Stretches of True."""
+    return sum(bool(now) and not before for before, now in zip((False, *column), column, strict=False))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("split", "ceiling"),
+    [("val", [98.36, 98.74, 98.97, 98.69, 98.36]), ("test", [99.08, 98.83, 99.36, 99.09, 98.83])],
+)
+def test_labels_within_the_weak_ones_can_score_no_more_than_documented(
+    real: Dataset, split: str, ceiling: list[float]
+) -> None:
+    rows = np.array(real.splits) == split
+    weak = real.weak[rows][:, None]
+    heard, seen = real.audio[rows], real.visual[rows]
+    scores = avvp_scores(heard & weak, seen & weak, heard, seen)["segment"]
+    assert [round(scores[metric], 2) for metric in ("A", "V", "AV", "Type", "Event")] == ceiling
 
 
 @pytest.mark.real_data

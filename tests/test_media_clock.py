@@ -15,7 +15,7 @@ from avvp_pipe.stages.media.dump import read_timing
 from avvp_pipe.stages.media.frames import centre_times, nearest_frames, picked, seen_in_time
 from avvp_pipe.stages.media.probe import index_video
 from avvp_pipe.stages.media.resizes import crop, stretch
-from avvp_pipe.stages.media.video import read_frames
+from avvp_pipe.stages.media.video import decoders, read_frames
 
 RATE = 16000
 SMALL = Sampling(frame_size=32, sample_rate=RATE)
@@ -103,15 +103,18 @@ PLAIN = ["mp4", "mov", "mkv"]
 ODD = ["ts", "avi", "flv", "edit list", "open GOP", "intra refresh", "MPEG-4 with B frames", "HEVC"]
 
 
+@pytest.mark.parametrize("first", ["sparing", "decord", "pyav"])
 @pytest.mark.parametrize("kind", PLAIN + ODD)
-def test_every_frame_asked_for_is_the_frame_a_player_shows_then(tmp_path: Path, kind: str) -> None:
+def test_every_frame_asked_for_is_the_frame_a_player_shows_then(tmp_path: Path, kind: str, first: str) -> None:
     path = odd_film(tmp_path, kind)
     truth = all_frames(path)
     index = index_video(path)
     assert index.seekable == (kind in PLAIN)
     assert index.shown_seconds + index.start_seconds == pytest.approx([moment for moment, _ in truth], abs=1e-6)
     chosen = np.linspace(0, len(truth) - 1, 10).round().astype(np.intp)
-    frames = read_frames(path, index, chosen, lambda full: full)
+    with decoders(first) as choice:
+        frames = read_frames(path, index, chosen, lambda full: full)
+    assert choice.delivered == (first if kind in PLAIN else "pyav")
     assert all(np.array_equal(found, truth[at][1]) for found, at in zip(frames, chosen, strict=True))
 
 
@@ -322,7 +325,11 @@ def test_the_real_clips_frames_are_pyavs_pixel_by_pixel_at_indices_worked_out_by
     truth = all_frames(path)
     index = index_video(path)
     assert index.seekable
-    frames = read_frames(path, index, np.array(by_hand, np.intp), lambda full: full)
-    assert np.array_equal(frames, np.stack([truth[frame][1] for frame in by_hand]))
-    assert np.array_equal(clip.frames, stretch(frames, 224))
+    wanted = np.stack([truth[frame][1] for frame in by_hand])
+    for first in ("sparing", "decord", "pyav"):
+        with decoders(first) as choice:
+            frames = read_frames(path, index, np.array(by_hand, np.intp), lambda full: full)
+        assert choice.delivered == first
+        assert np.array_equal(frames, wanted)
+    assert np.array_equal(clip.frames, stretch(wanted, 224))
     assert clip.padded_samples == 0

@@ -1,18 +1,21 @@
 """Decoding processes: one clip that hangs or crashes costs itself, and nothing piles up."""
 
 import multiprocessing
+import operator
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from avvp_pipe.stages.media import ClipError, Status, workers
+from avvp_pipe.stages.media import ClipError, DecodedClip, Status, workers
 from avvp_pipe.stages.media.workers import in_processes
 
 # Workers find functions of the standard library by name; those of a test module they would not.
@@ -225,3 +228,46 @@ def test_calls_ahead_may_be_more_than_the_workers_need() -> None:
     assert next(results) == 0
     assert len(drawn) == 40
     results.close()  # type: ignore[attr-defined]
+
+
+def test_large_arrays_come_out_as_they_went_in_and_may_be_written_to() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (3, 500, 700), np.uint8)
+    times, nothing = np.arange("2000", "2040", dtype="datetime64[D]"), np.array([None] * 10000)
+    arrays = (large, np.arange(5), large.T, large[:, ::2], large[:0], large.astype(">f8"), times, nothing)
+    clip = DecodedClip(large, np.arange(3, dtype=np.int32), np.zeros(3), np.ones(100_000, np.float32), 7, 10.5)
+    (found,) = in_processes(operator.itemgetter(0), [([(arrays, clip, {"deep": [large]})],)], workers=1, **LONG)
+    assert all(np.array_equal(one, other) for one, other in zip(found[0], arrays, strict=True))
+    assert [one.dtype for one in found[0]] == [one.dtype for one in arrays]
+    for field in fields(clip):
+        assert np.array_equal(getattr(found[1], field.name), getattr(clip, field.name))
+    assert np.array_equal(found[2]["deep"][0], large)
+    found[0][0][:] = 0
+    assert large.any()
+
+
+LONG: dict[str, Any] = {"timeout_seconds": 30}
+BESIDE = """
+import os, signal
+from avvp_pipe.stages.media import messages
+
+write = os.write
+
+def half(file, data):
+    if len(data) < 2**20:
+        return write(file, data)
+    write(file, data[:1000])
+    os.kill(os.getpid(), signal.{signal})
+
+messages.os = type("os", (), {{"write": staticmethod(half), "readv": staticmethod(os.readv)}})
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_an_array_that_breaks_off_costs_its_call_and_the_next_is_answered(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BESIDE.format(signal=name))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    found = list(in_processes(np.zeros, [(10,), (2**18,), (11,)], workers=1, timeout_seconds=0.5))
+    assert (len(found[0]), status(found[1]), len(found[2])) == (10, Status.DECODER_DIED, 11)

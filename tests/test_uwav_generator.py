@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from avvp_pipe.stages.blocks.attention import Attention, EncoderLayer
 from avvp_pipe.stages.blocks.weights import load_arrays, state_arrays
+from avvp_pipe.stages.generators import Logits, temporal
 from avvp_pipe.stages.generators.uwav import (
     Network,
     TemporalGenerator,
@@ -15,6 +16,8 @@ from avvp_pipe.stages.generators.uwav import (
     audio_visual_probability,
     from_released,
 )
+from avvp_pipe.store import Store
+from tests.label_world import AUDIO_WIDTH, VISUAL_WIDTH, World, stored_generator, world
 
 CLASSES, AUDIO, VISUAL = 3, 6, 8
 
@@ -287,3 +290,54 @@ def test_features_of_another_width_are_refused() -> None:
     clips = batch(4)
     with pytest.raises(ValueError, match="build the generator with the widths of the features"):
         generator()(**(clips | {"audio": clips["visual"]}))
+
+
+# --- at work: `temporal.labeller`
+
+
+def labelled(store: Store, one: World, *, widths: tuple[int, int] = (AUDIO_WIDTH, VISUAL_WIDTH)) -> Logits:
+    generator = stored_generator(store, "uwav", widths=widths)
+    return temporal.labeller({"generator": generator}, {})(one.evidence)
+
+
+def assert_alike(found: Logits, expected: Logits) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_clips_logits_are_those_it_has_alone_whatever_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, one = Store(tmp_path), world(21)
+    together = labelled(store, one)
+    alone = [labelled(store, one.rows([row])) for row in range(21)]
+    assert_alike(together, Logits(*(np.concatenate(each) for each in zip(*alone, strict=True))))
+    monkeypatch.setattr(temporal, "CLIPS_AT_ONCE", 4)
+    assert_alike(labelled(store, one), together)
+    order = np.random.default_rng(0).permutation(21)
+    assert_alike(labelled(store, one.rows(order)), Logits(*(each[order] for each in together)))
+    longer = labelled(store, one.padded(3))
+    assert all(np.isnan(each[:, -3:]).all() for each in longer)
+    assert_alike(Logits(*(each[:, :-3] for each in longer)), together)
+
+
+def test_logits_are_missing_just_where_features_are(tmp_path: Path) -> None:
+    one = world(12, failed=(2, 7))
+    found = one.evidence.features
+    for logits, features in zip(labelled(Store(tmp_path), one), (found.audio, found.visual), strict=True):
+        assert np.array_equal(np.isnan(logits).all(axis=2), np.isnan(features[:, :, 0]))
+        assert np.isnan(logits[[2, 7]]).all()
+        assert np.isfinite(logits[~np.isnan(features[:, :, 0])]).all()
+
+
+def test_no_clip_gives_no_logits_and_one_second_is_enough(tmp_path: Path) -> None:
+    one = world(3, segments=1)
+    assert labelled(Store(tmp_path), one).audio.shape == (3, 1, len(one.classes))
+    assert labelled(Store(tmp_path), one.rows(slice(0, 0))).visual.shape == (0, 1, len(one.classes))
+
+
+def test_a_generator_for_features_of_another_width_is_refused_by_name(tmp_path: Path) -> None:
+    message = r"generator/uwav.* was trained on audio features of 9 numbers and visual ones of 12, but the segments"
+    with pytest.raises(ValueError, match=message):
+        labelled(Store(tmp_path), world(3), widths=(9, VISUAL_WIDTH))

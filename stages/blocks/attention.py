@@ -12,12 +12,16 @@ Parameter names inside a layer are those of `torch.nn.MultiheadAttention` and th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from avvp_pipe.stages.blocks.dropout import Dropout, dropout
+from avvp_pipe.stages.blocks.packing import Packing, pack
 
 __all__ = [
     "Attend",
@@ -110,6 +114,33 @@ class Attention(nn.Module):
         out: Tensor = self.out_proj(gathered.transpose(1, 2).reshape(query.shape))
         return out
 
+    def over_itself(self, stream: Tensor, mask: Tensor | None = None, packing: Packing | None = None) -> Tensor:
+        """Each second gathers from its own stream: `forward(stream, stream, mask)`, faster.
+
+        stream (B, T, D), or with `packing` (M, D), its real seconds only; the same shape comes out.
+        """
+        projected = functional.linear(stream, self.in_proj_weight, self.in_proj_bias)
+        if packing is not None:
+            projected = packing.spread(projected)
+        batch, segments, width = projected.shape
+        split = projected.view(batch, segments, 3, self.heads, width // 3 // self.heads)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4).contiguous().unbind()
+        gathered = _gathered(queries, keys, values, mask, self.dropout if self.training else 0.0)
+        together = gathered.transpose(1, 2).reshape(batch, segments, width // 3)
+        out: Tensor = self.out_proj(pack(together, packing))
+        return out
+
+
+def _gathered(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, share: float) -> Tensor:
+    """Attention of (B, H, T, d) each; torch's own, but on a processor with dropout, where ours draws faster."""
+    if not share or queries.device.type != "cpu":
+        return functional.scaled_dot_product_attention(queries, keys, values, mask, share)
+    with torch.autocast("cpu", enabled=False):  # which would convert there and back for the softmax
+        scores = (queries * queries.shape[3] ** -0.5) @ keys.mT
+        if mask is not None:
+            scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -math.inf)
+        return dropout(scores.softmax(dim=3), share) @ values
+
 
 class EncoderLayer(nn.Module):
     """One post-norm transformer layer, as `torch.nn.TransformerEncoderLayer` with ReLU."""
@@ -121,12 +152,13 @@ class EncoderLayer(nn.Module):
         self.linear2 = nn.Linear(ffn, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
-    def forward(self, stream: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); mask as `attention_mask` gives it."""
-        stream = self.norm1(stream + self.drop(self.self_attn(stream, stream, mask)))
-        hidden = self.drop(functional.relu(self.linear1(stream)))
+    def forward(self, stream: Tensor, mask: Tensor | None = None, packing: Packing | None = None) -> Tensor:
+        """(B, T, D) -> the same shape, or with `packing` (M, D), real seconds only; mask as `attention_mask`'s."""
+        stream = self.norm1(stream + self.drop(self.self_attn.over_itself(stream, mask, packing)))
+        # Dropped before and not after what is negative becomes zero: the same, and both can be done in place.
+        hidden = functional.relu_(self.drop(self.linear1(stream)))
         out: Tensor = self.norm2(stream + self.drop(self.linear2(hidden)))
         return out
 

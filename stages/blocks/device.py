@@ -1,8 +1,8 @@
-"""Where tensors live."""
+"""Where tensors live, and how exactly they are computed with."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -28,6 +28,23 @@ def torch_device(name: str) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name} was asked for, but torch finds {torch.cuda.device_count()}, from cuda:0 on")
     return found if found.type == "cuda" else torch.device("cpu")
+
+
+Precision = Literal["fp32", "bf16"]
+
+
+def fast_precision(device: str) -> Precision:
+    """`bf16` where the device has instructions for it, else `fp32`. device: as for `torch_device`."""
+    where = torch_device(device)
+    if where.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Inside, matrix products are computed in this precision; weights, sums and what is stored stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def tensor_on(device: torch.device | str, array: NDArray[Any]) -> Tensor:

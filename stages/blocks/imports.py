@@ -23,10 +23,14 @@ SHOWN = 3
 
 
 def tree_of(source: str, layout: Layout, dataset: "Artifact") -> Tree:
-    """The files of the dataset's clips. Raises ParameterError without a source, StoreError as `find_tree` does."""
+    """The files of the dataset's clips; features, not labels, may be those of several clips of one video.
+
+    Raises ParameterError without a source, StoreError as `find_tree` does.
+    """
     if not source:
         raise ParameterError(f"no folder to import from; give the one with the {layout.name} files as --source FOLDER")
-    return find_tree(Path(source), layout, dataset.strings("video_ids"))
+    videos = dataset.strings("paths") if layout.kind == "features" else None
+    return find_tree(Path(source), layout, dataset.strings("video_ids"), videos=videos)
 
 
 def tree_digest(tree: Tree) -> str:
@@ -42,6 +46,8 @@ def tell(tree: Tree, progress: Progress) -> None:
     complete = tree.complete
     way = "whole ids" if tree.file_ids == "whole" else "YouTube ids (11 characters)"
     progress.note(f"{tree.root}: {complete.sum()} of {len(complete)} clips have all files, named by {way}")
+    if tree.shared:
+        progress.note(f"{tree.shared} clips have the files of another clip of the same video")
     if tree.unknown:
         progress.note(
             f"{len(tree.unknown)} files belong to no clip of the dataset and are left out: {_some(tree.unknown)}"

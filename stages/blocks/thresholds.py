@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avvp_pipe.stages.blocks.best_f1 import Curve, NoPositives, ThresholdFit, Ties, best_f1_threshold
+from avvp_pipe.stages.blocks.cells import Cells, OutsideWeak, cells_of
 from avvp_pipe.stages.blocks.checks import as_bool, require_choice, valid_segments
 
 __all__ = [
@@ -32,16 +33,18 @@ __all__ = [
     "OutsideWeak",
     "ThresholdFit",
     "Ties",
+    "WithoutPositives",
     "best_f1_threshold",
     "calibrate",
     "class_minimum",
     "hard_labels",
+    "measure",
     "soft_labels",
     "stack_curves",
 ]
 
 Mode = Literal["per-class", "class-agnostic"]
-OutsideWeak = Literal["count", "ignore"]
+WithoutPositives = Literal["never", "always", "pooled", "error"]
 Logits = NDArray[np.floating[Any]]
 
 
@@ -77,38 +80,40 @@ def calibrate(
     mode: Mode = "per-class",
     positives_outside_weak: OutsideWeak = "count",
     ties: Ties = "distinct",
-    no_positives: NoPositives = "never",
+    no_positives: WithoutPositives = "never",
 ) -> Calibration:
     """Fit the best-F1 threshold of every class, or one for all, over the segments of all clips.
 
     logits (N, T, C), labels (N, T, C) bool, weak (N, C) bool; lengths (N,) integers, None for all T.
     Clips whose segments are all NaN (they failed) are left out and listed; a NaN elsewhere is an error.
     Positives outside the weak label can never be called: "count" lets them cost recall, as the release
-    does, "ignore" takes them for negatives.  ties, no_positives: see best_f1.py.
+    does, "ignore" takes them for negatives.  ties: see best_f1.py.
+    no_positives, of a class without a positive to call: "never" is +inf, "always" -inf (as released), "pooled" the
+    threshold of all classes together, "error" raises.
     """
     require_choice("mode", mode, Mode)
-    require_choice("positives_outside_weak", positives_outside_weak, OutsideWeak)
-    truth, named = as_bool("labels", labels), as_bool("weak", weak)
-    _require_shapes(logits, truth, named)
-    valid = valid_segments(lengths, clips=logits.shape[0], segments=logits.shape[1])
-    failed = _failed_clips(logits, valid)
-    used = valid & ~failed[:, None]
-    if not used.any():
-        raise ValueError(
-            f"no segment to calibrate on: {failed.sum()} of {len(failed)} clips hold no logits; "
-            "check that the validation clips were extracted"
-        )
-    if positives_outside_weak == "ignore":
-        truth = truth & named[:, None, :]
-    values = np.where(named[:, None, :], logits, -np.inf).astype(np.float32)[used]
-    truth = truth[used]
-    if mode == "class-agnostic":
-        fits = _fits(values.reshape(-1, 1), truth.reshape(-1, 1), ties, no_positives)
-    else:
-        fits = _fits(values, truth, ties, no_positives)
-    thresholds = np.full(logits.shape[2], [fit.threshold for fit in fits], dtype=np.float32)
-    precision, recall, f1 = _achieved(values > thresholds, truth)
-    return Calibration(thresholds, precision, recall, f1, fits, tuple(np.flatnonzero(failed).tolist()))
+    cells = cells_of(logits, labels, weak, lengths=lengths, positives_outside_weak=positives_outside_weak)
+    fits = _fits(cells.pooled if mode == "class-agnostic" else cells, ties, no_positives)
+    found = [fit.threshold for fit in fits]
+    if no_positives == "pooled" and any(fit.undefined for fit in fits):
+        (shared,) = _fits(cells.pooled, ties, "never")
+        found = [shared.threshold if fit.undefined else fit.threshold for fit in fits]
+    thresholds = np.full(logits.shape[2], found, dtype=np.float32)
+    return _calibration(cells, thresholds, fits)
+
+
+def measure(
+    logits: Logits,
+    labels: ArrayLike,
+    weak: ArrayLike,
+    thresholds: Logits,
+    *,
+    lengths: ArrayLike | None = None,
+    positives_outside_weak: OutsideWeak = "count",
+) -> Calibration:
+    """What thresholds (C,) that came from elsewhere achieve; arguments and sweeps as of `calibrate`, per class."""
+    cells = cells_of(logits, labels, weak, lengths=lengths, positives_outside_weak=positives_outside_weak)
+    return _calibration(cells, np.asarray(thresholds, np.float32), _fits(cells, "distinct", "never"))
 
 
 def hard_labels(logits: Logits, thresholds: Logits, weak: ArrayLike) -> NDArray[np.bool_]:
@@ -138,16 +143,21 @@ def soft_labels(
     logits (..., T, C), thresholds (C,), weak (..., C) bool -> (..., T, C) float32 in [0, 1]: 0.5 at the
     threshold, where `hard_labels` switches.  temperature > 0: 2 as released, 1 as in UWAV eq. 12.
     floor (C,): lowest logit of each class (`class_minimum` of the training split); a threshold of -inf is
-    taken to be floor - 1.  A threshold of +inf gives 0, and so do NaN logits: no evidence, no label.
+    taken to be floor - 1, and logits below the floor (of other clips) to be the floor, so that such labels are at
+    least sigmoid(1 / temperature), as in the release.  A threshold of +inf gives 0, and so do NaN logits: no
+    evidence, no label.  A label is above 0.5 just where `hard_labels` calls, also where rounding would make it 0.5.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, but is {temperature}")
     z, theta, named = _aligned(logits, thresholds, weak)
-    theta = _finite_from_below(theta, floor)
+    if np.isneginf(theta).any():
+        theta, least = _finite_from_below(theta, floor)
+        z = np.maximum(z, least)
     known = named & ~np.isnan(z) & ~np.isposinf(theta)
     margin = np.subtract(z, theta, out=np.zeros_like(z), where=known) / np.float32(temperature)
     # The logistic function by tanh, which cannot overflow.
-    return np.where(known, 0.5 + 0.5 * np.tanh(margin / 2), 0.0).astype(np.float32)
+    soft = np.where(known, 0.5 + 0.5 * np.tanh(margin / 2), 0.0).astype(np.float32)
+    return np.where((soft == 0.5) & (z > theta), np.nextafter(np.float32(0.5), np.float32(1)), soft)
 
 
 def class_minimum(logits: Logits, *, lengths: ArrayLike | None = None) -> NDArray[np.float32]:
@@ -174,42 +184,24 @@ def stack_curves(curves: Sequence[Curve]) -> NDArray[np.float32]:
     return table
 
 
-def _require_shapes(logits: Logits, truth: NDArray[np.bool_], named: NDArray[np.bool_]) -> None:
-    if logits.ndim != 3 or truth.shape != logits.shape or named.shape != logits.shape[::2]:
-        raise ValueError(
-            "logits and labels must share one shape (N, T, C) and weak must be (N, C), but came as "
-            f"{logits.shape}, {truth.shape} and {named.shape}"
-        )
+def _calibration(cells: Cells, thresholds: NDArray[np.float32], fits: tuple[ThresholdFit, ...]) -> Calibration:
+    precision, recall, f1 = _achieved(cells.logits > thresholds, cells.labels)
+    return Calibration(thresholds, precision, recall, f1, fits, cells.failed)
 
 
-def _fits(
-    values: NDArray[np.float32], truth: NDArray[np.bool_], ties: Ties, no_positives: NoPositives
-) -> tuple[ThresholdFit, ...]:
+def _fits(cells: Cells, ties: Ties, no_positives: WithoutPositives) -> tuple[ThresholdFit, ...]:
     """Sweep every column; an error names all columns that have none, not the first alone."""
-    require_choice("no_positives", no_positives, NoPositives)
-    rule: NoPositives = "never" if no_positives == "error" else no_positives
-    fits = tuple(best_f1_threshold(z, y, ties=ties, no_positives=rule) for z, y in zip(values.T, truth.T, strict=True))
+    require_choice("no_positives", no_positives, WithoutPositives)
+    rule: NoPositives = "always" if no_positives == "always" else "never"
+    columns = zip(cells.logits.T, cells.labels.T, strict=True)
+    fits = tuple(best_f1_threshold(z, y, ties=ties, no_positives=rule) for z, y in columns)
     undefined = [column for column, fit in enumerate(fits) if fit.undefined]
     if undefined and no_positives == "error":
         raise ValueError(
             f"no threshold has an F1 for classes {undefined}: no positive lies in a clip whose weak label "
-            'names the class; calibrate on more clips, or choose no_positives="never" or "always"'
+            'names the class; calibrate on more clips, or choose no_positives="never", "always" or "pooled"'
         )
     return fits
-
-
-def _failed_clips(logits: Logits, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N,) bool: clips of nothing but NaN; half a clip of NaN is a fault upstream and is refused."""
-    unknown = np.isnan(logits) & valid[:, :, None]
-    failed: NDArray[np.bool_] = (unknown | ~valid[:, :, None]).all(axis=(1, 2))
-    partly = unknown.any(axis=(1, 2)) & ~failed
-    if partly.any():
-        clip = int(np.flatnonzero(partly)[0])
-        raise ValueError(
-            f"clip {clip} has {unknown[clip].sum()} NaN among its logits (and {partly.sum() - 1} more clips "
-            "do); a failed clip is NaN throughout, and lengths must leave out padding"
-        )
-    return failed
 
 
 def _achieved(
@@ -238,14 +230,15 @@ def _aligned(
     return z, theta, named[..., None, :]
 
 
-def _finite_from_below(theta: NDArray[np.float32], floor: Logits | None) -> NDArray[np.float32]:
-    """Replace thresholds of -inf by floor - 1."""
+def _finite_from_below(
+    theta: NDArray[np.float32], floor: Logits | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Thresholds with floor - 1 for those of -inf, and the least that logits are taken to be: floor, or -inf."""
     open_below = np.isneginf(theta)
-    if not open_below.any():
-        return theta
     if floor is None or np.shape(floor) != theta.shape or not np.isfinite(floor[open_below]).all():
         raise ValueError(
             f"the thresholds of classes {np.flatnonzero(open_below).tolist()} are -inf, which has no soft "
             f"label without a finite floor of shape {theta.shape}; pass class_minimum of the training split"
         )
-    return np.where(open_below, floor - 1.0, theta).astype(np.float32)
+    stand_in = np.where(open_below, floor - 1.0, theta).astype(np.float32)
+    return stand_in, np.where(open_below, floor, -np.inf).astype(np.float32)

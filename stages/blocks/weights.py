@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["load_arrays", "renamed", "state_arrays"]
+__all__ = ["checked", "load_arrays", "renamed", "state_arrays"]
 
 Value = TypeVar("Value")
 
@@ -24,12 +24,16 @@ def state_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any] | Tensor]) -> None:
-    """Fill the module with arrays under its own names, all or nothing.
+    """Fill the module with arrays under its own names, all or nothing. Raises ValueError as `checked` does."""
+    module.load_state_dict(checked(module.state_dict(), arrays))
+
+
+def checked(wanted: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any] | Tensor]) -> dict[str, Tensor]:
+    """The arrays as tensors, held against a network's own state, which may be on the meta device.
 
     Raises ValueError naming what is missing, unexpected, of another shape, whole where it should have fractions (or
     the other way round), or not finite.
     """
-    wanted = module.state_dict()
     _same_names(wanted, arrays)
     found = {name: _tensor(value) for name, value in arrays.items()}
     for name, tensor in found.items():
@@ -42,7 +46,7 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any] | Tensor]) 
             raise ValueError(f"weight {name!r} is of {tensor.dtype}, but this network wants {wanted[name].dtype}")
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"weight {name!r} holds values that are not finite; the file is damaged")
-    module.load_state_dict(found)
+    return found
 
 
 def renamed(state: Mapping[str, Value], prefixes: Mapping[str, str]) -> dict[str, Value]:

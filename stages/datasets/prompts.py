@@ -1,8 +1,9 @@
 """Prompts: what the teachers are asked about each class. A prompt set is named after the method it comes from.
 
 `valor`: on LLP the strings of VALOR's released code, its two typos included (methods compared with VALOR's labels
-need them); `valor-paper` spells them right. `uwav`: the templates of UWAV's paper. For classes that VALOR did not
-know, its templates are used.
+need them); `valor-paper` spells them right. `uwav`: the templates of UWAV's paper. Other datasets' classes have
+VALOR's strings where they are those of LLP in another spelling ("Violin, fiddle" of AVE), and its templates elsewhere;
+what VALOR and UWAV asked on AVE and UnAV-100 is not published.
 
 Sets of one's own come from a JSON file: per set and teacher a template, or a sentence for each class.
 
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from avvp_pipe.stages.datasets.strict_json import read_strict_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,10 @@ def prompt_sets(classes: Sequence[str]) -> dict[str, Prompts]:
     >>> prompt_sets(["Fire_alarm", "Kettle"])["uwav"].audio
     ('This is the sound of fire alarm', 'This is the sound of kettle')
     """
-    known = {one.name: one for one in VALOR_CLASSES}
-    captions = [known[name].caption if name in known else f"A photo of {shown(name)}." for name in classes]
-    sounds = [f"This is a sound of {known[name].sound if name in known else shown(name)}" for name in classes]
+    known = [_VALOR.get(_bare(name)) for name in classes]
+    captions = [_caption(name, one) for name, one in zip(classes, known, strict=True)]
+    tails = [one.sound if one else shown(name) for name, one in zip(classes, known, strict=True)]
+    sounds = [f"This is a sound of {tail}" for tail in tails]
     sets = {
         "valor": Prompts(audio=tuple(sounds), visual=tuple(captions)),
         "uwav": Prompts(
@@ -117,15 +121,7 @@ def read_prompts(path: Path, classes: Sequence[str]) -> dict[str, Prompts]:
 
     Raises ValueError naming file, set, teacher and what was wanted; FileNotFoundError where there is no file.
     """
-    with path.open("rb") as file:
-        data = file.read(FILE_LIMIT + 1)
-    if len(data) > FILE_LIMIT:
-        raise ValueError(f"{path} is larger than {FILE_LIMIT} bytes; prompts are a few sentences a class")
-    try:
-        document = json.loads(data, object_pairs_hook=_once)
-        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text to be stored
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON that prompts can be read from: {error}") from None
+    document = read_strict_json(path, limit=FILE_LIMIT, what="prompts, a few sentences a class")
     if not isinstance(document, dict) or not document:
         raise ValueError(f'{path} should hold {{"set": {{"audio": ..., "visual": ...}}}}, but holds {_short(document)}')
     return {name: _own_set(f"{path}, prompt set {name!r}", name, given, classes) for name, given in document.items()}
@@ -169,16 +165,22 @@ def _short(thing: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError where a name stands twice in it, of which all but one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return found
+def _caption(name: str, known: ValorClass | None) -> str:
+    """What CLIP is asked; the released typos only for a class that is written as in LLP."""
+    if known is None:
+        return f"A photo of {shown(name)}."
+    return known.caption if known.name == name else _spelled_right(known.caption)
+
+
+def _bare(name: str) -> str:
+    """A class name without what datasets write differently: case, underscores, commas, brackets."""
+    return " ".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 def _spelled_right(caption: str) -> str:
     for wrong, right in _TYPOS.items():
         caption = caption.replace(wrong, right)
     return caption
+
+
+_VALOR = {_bare(one.name): one for one in VALOR_CLASSES}

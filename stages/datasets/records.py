@@ -1,8 +1,9 @@
 """What every reader returns: one table of clips, with weak labels, dense labels where they are known, and a report."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ SPLITS = ("train", "val", "test")
 
 NONE, SEPARATE, JOINT = 0, 1, 2
 """Codes of `Dataset.dense`: seconds not labelled; audio and vision labelled separately; only both at once."""
+
+CELLS_LIMIT = 2**33
+"""Clips times segments of the longest times classes: bytes of each of three arrays."""
 
 
 class DatasetError(ValueError):
@@ -119,6 +123,21 @@ class Dataset:
                 raise DatasetError(f"{name} should have shape {shape}, but has {getattr(self, name).shape}")
 
 
+def heard_and_seen(dataset: Dataset) -> Dataset:
+    """The same clips, where what is known only jointly is taken as labels of each modality: JOINT becomes SEPARATE.
+
+    What happens is then both heard and seen, and what does not is neither. The second is not annotated: a sound
+    without its picture counts as nothing. Methods that are calibrated and scored modality by modality need it.
+    """
+    joint = (dataset.dense == JOINT)[:, None, None]
+    return replace(
+        dataset,
+        audio=np.where(joint, dataset.audio_visual, dataset.audio),
+        visual=np.where(joint, dataset.audio_visual, dataset.visual),
+        dense=np.where(dataset.dense == JOINT, SEPARATE, dataset.dense).astype(np.uint8),
+    )
+
+
 def build_dataset(
     clips: Sequence[Clip],
     classes: Sequence[str],
@@ -128,12 +147,18 @@ def build_dataset(
 ) -> Dataset:
     """Put clips into arrays. Events are unioned; an event covers the segments it touches, within its clip.
 
-    Raises DatasetError where an id occurs twice or a class is unknown; readers report both with line numbers first.
+    Raises DatasetError where an id occurs twice or a class is unknown (readers report both with line numbers first),
+    and where the arrays would have more than CELLS_LIMIT cells.
     """
     column = {name: index for index, name in enumerate(classes)}
     _refuse_unknown(clips, column)
     lengths = np.array([clip.seconds for clip in clips], np.int32)
     shape = (len(clips), int(lengths.max(initial=0)), len(classes))
+    if math.prod(shape) > CELLS_LIMIT:
+        raise DatasetError(
+            f"{shape[0]} clips of up to {shape[1]} s and {shape[2]} classes are {math.prod(shape)} cells; more than "
+            f"{CELLS_LIMIT} are not held in memory. Cut long clips, or make several datasets"
+        )
     audio, visual, both = (np.zeros(shape, bool) for _ in range(3))
     weak = np.zeros((len(clips), len(classes)), bool)
     for row, clip in enumerate(clips):

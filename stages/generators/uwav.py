@@ -22,8 +22,8 @@ Departures.  From the paper, as released, each with its switch in `Network`: MLP
 (`projections`); logits are scaled by the teachers' *log* scale (`scales`).  In the loss, classes that occur
 in a clip weigh 5 (`present_weight`; 1 is the paper's).
 From the released code, without a switch since no number changes: the loss is computed from logits instead
-of a rounded product of probabilities; padding is masked by booleans instead of -1e10; outputs of padding
-differ, and mean nothing in either.  The unused `pre_norm` flag is dropped.
+of a rounded product of probabilities; padding is masked by booleans instead of -1e10, and left out where seconds
+are taken one by one; outputs of padding differ, and mean nothing in either.  The unused `pre_norm` flag is dropped.
 Ours, off by default: `positions`, `attend="segment"` (the ablation that takes temporal context away),
 `identical_layers=False` (the release starts all layers from the same values).
 """
@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avvp_pipe.stages.blocks.attention import Attend, EncoderLayer, attention_mask, one_of, stack, valid_mask
+from avvp_pipe.stages.blocks.packing import Packing, pack, packing_of
 from avvp_pipe.stages.blocks.weights import renamed
 
 __all__ = [
@@ -116,17 +117,22 @@ class _Stream(nn.Module):
         )
         self.leave = _perceptron(width, features, features) if network.projections else nn.Identity()
 
-    def forward(self, features: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        """Features (B, T, D), text (C, D) -> logits (B, T, C)."""
-        stream: Tensor = self.enter(features)
+    def forward(self, features: Tensor, text: Tensor, mask: Tensor | None, packing: Packing | None) -> Tensor:
+        """Features (B, T, D), text (C, D) -> logits (B, T, C); zero, with a packing, in padding."""
+        stream: Tensor = self.enter(pack(features, packing))
         if self.positions == "sinusoidal":
-            stream = stream + _sinusoids(stream.shape[1], stream.shape[2]).to(stream)
+            waves = _sinusoids(features.shape[1], stream.shape[-1]).to(stream)
+            stream = stream + pack(waves.expand(len(features), -1, -1), packing)
         for layer in self.layers:
-            stream = layer(stream, mask)
-        similarity: Tensor = self.leave(stream) @ text.T
+            stream = layer(stream, mask, packing)
+        logits: Tensor = self.leave(stream) @ text.T * self.factor()
+        return logits if packing is None else packing.spread(logits)
+
+    def factor(self) -> Tensor | float:
+        """What cosines and dot products are multiplied by, as `Network.scales` says."""
         if self.scales == "none":
-            return similarity
-        return similarity * (self.scale if self.scales == "log" else self.scale.exp())
+            return 1.0
+        return self.scale if self.scales == "log" else self.scale.exp()
 
 
 class TemporalGenerator(nn.Module):
@@ -144,16 +150,13 @@ class TemporalGenerator(nn.Module):
         """Audio and visual logits, (B, T, C) each.
 
         audio (B, T, Da), visual (B, T, Dv): L2-normalised features; what lies beyond lengths (B,) is padding,
-        may be NaN, and comes out meaningless but finite.  text_audio (C, Da), text_visual (C, Dv): L2-normalised.
+        may be NaN, and comes out as zero.  text_audio (C, Da), text_visual (C, Dv): L2-normalised.
         """
         self._check(audio, visual, text_audio, text_visual, lengths)
         valid = valid_mask(lengths, audio.shape[1])
         mask = attention_mask(valid, attend=self.network.attend)
-        padding = ~valid[:, :, None]
-        return (
-            self.audio(audio.masked_fill(padding, 0), text_audio, mask),
-            self.visual(visual.masked_fill(padding, 0), text_visual, mask),
-        )
+        packing = packing_of(valid)
+        return self.audio(audio, text_audio, mask, packing), self.visual(visual, text_visual, mask, packing)
 
     def _check(self, audio: Tensor, visual: Tensor, text_audio: Tensor, text_visual: Tensor, lengths: Tensor) -> None:
         clips, classes = tuple(audio.shape[:2]), len(text_audio)

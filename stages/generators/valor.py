@@ -10,18 +10,17 @@ Audio-Visual Event Parser", NeurIPS 2023; released code at commit 2677da9.
 | y | weak | (N, C) | the clip's labels |
 
 Departures from the release: thresholds were tuned by hand there; here `calibrate` fits them on the validation
-split. Captions are the dataset's prompt set `valor` (the release's strings, typos included, on LLP).
+split, unless the published ones are asked for (`--source published`, LLP only). Captions are the dataset's prompt set
+`valor` (the release's strings, typos included, on LLP).
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.generators.records import LabelGenerator, Logits, SegmentFeatures
-
-if TYPE_CHECKING:
-    from avvp_pipe.store import Artifact
+from avvp_pipe.stages.datasets.prompts import VALOR_CLASSES
+from avvp_pipe.stages.generators.records import Evidence, LabelGenerator, Logits, Thresholds
 
 
 def similarity_logits(
@@ -39,11 +38,35 @@ def similarity_logits(
     return np.asarray(np.exp(log_scale) * (segments @ texts.T), dtype=np.float32)
 
 
-def logits(features: SegmentFeatures, generator: "Artifact | None") -> Logits:
+def logits(evidence: Evidence) -> Logits:
     """Static teacher logits, each second by itself (VALOR Eq. 9 before the comparison)."""
+    features = evidence.features
     return Logits(
         similarity_logits(features.audio, features.text_audio, log_scale=features.audio_log_scale),
         similarity_logits(features.visual, features.text_visual, log_scale=features.visual_log_scale),
+    )
+
+
+def published_thresholds(classes: Sequence[str]) -> Thresholds:
+    """VALOR's hand-tuned thresholds for LLP's 25 classes, in any order (paper Table 6; the release has the same).
+
+    They cut exp(scale) * cosine of CLIP ViT-L/14 (visual) and of CLAP 630k-fusion-best (audio), strictly from above.
+    Raises ValueError where these are not the 25 classes of LLP, naming those that are not and those that lack.
+
+    >>> published_thresholds([one.name for one in VALOR_CLASSES]).visual[:4]
+    array([20., 15., 18., 14.], dtype=float32)
+    """
+    known = {one.name: one for one in VALOR_CLASSES}
+    unknown, lacking = sorted(set(classes) - set(known)), sorted(set(known) - set(classes))
+    if unknown or lacking or len(classes) != len(known):
+        raise ValueError(
+            f"VALOR published thresholds for the {len(known)} classes of LLP, but of these {len(classes)} classes "
+            f"{', '.join(unknown[:5]) or 'none'} are not among them, and {', '.join(lacking[:5]) or 'none'} lack; "
+            "fit thresholds on your own validation clips: calibrate --source fit"
+        )
+    return Thresholds(
+        audio=np.array([known[name].audio_threshold for name in classes], np.float32),
+        visual=np.array([known[name].visual_threshold for name in classes], np.float32),
     )
 
 
@@ -51,7 +74,6 @@ METHOD = LabelGenerator(
     name="valor",
     paper="VALOR, NeurIPS 2023",
     prompts="valor",
-    needs_generator=False,
-    needs_thresholds=True,
-    logits=logits,
+    labeller=lambda generators, fitted: logits,
+    published=published_thresholds,
 )

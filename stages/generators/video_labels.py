@@ -4,22 +4,17 @@ Logits are zero and thresholds -inf, so that the rule of all methods, `logit > t
 weak label everywhere.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.generators.records import LabelGenerator, Logits, SegmentFeatures
-
-if TYPE_CHECKING:
-    from avvp_pipe.store import Artifact
+from avvp_pipe.stages.generators.records import Evidence, LabelGenerator, Logits
 
 
-def logits(features: SegmentFeatures, generator: "Artifact | None") -> Logits:
+def logits(evidence: Evidence) -> Logits:
     """Zero for every class in every segment, whether or not the clip could be decoded."""
 
     def zeros() -> NDArray[np.float32]:
-        return np.zeros((*features.audio.shape[:2], len(features.text_audio)), np.float32)
+        return np.zeros((*evidence.features.audio.shape[:2], evidence.weak.shape[1]), np.float32)
 
     return Logits(zeros(), zeros())
 
@@ -28,7 +23,7 @@ METHOD = LabelGenerator(
     name="video-labels",
     paper="the common baseline",
     prompts="uwav",
-    needs_generator=False,
-    needs_thresholds=False,
-    logits=logits,
+    labeller=lambda generators, fitted: logits,
+    thresholds="none",
+    soft="certain",
 )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.audio import read_audio, read_whole_audio
-from avvp_pipe.stages.media.dump import GRID_FPS, dumped_frames, read_timing
+from avvp_pipe.stages.media.dump import GRID_FPS, dumped_frames, timing_of
 from avvp_pipe.stages.media.errors import ClipError, Status
 from avvp_pipe.stages.media.frames import RULES, centre_times, nearest_frames, picked, seen_in_time
 from avvp_pipe.stages.media.probe import VideoIndex, check_file, index_video
@@ -124,7 +124,7 @@ def _chosen(path: Path, index: VideoIndex, seconds: int, sampling: Sampling) -> 
     if sampling.frame_rule == "centre":
         return nearest_frames(centre_times(seconds, per_second), shown)
     old = sampling.frame_rule == "linspace"
-    timing = read_timing(path, old=old)
+    timing = timing_of(index.packets, path, old=old)
     seen = seen_in_time(shown, lasts, seconds)
     timing = replace(timing, ticks=timing.ticks[:seen], lasts=timing.lasts[:seen])
     return picked(dumped_frames(timing, old=old), lasts, seconds, per_second, GRID_FPS)

@@ -28,19 +28,15 @@ sound or pictures that begin late, cut without encoding. Not the same as the pro
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.media.errors import ClipError, Status, in_words
-from avvp_pipe.stages.media.probe import DURATION_LIMIT_SECONDS, open_media, streams
+from avvp_pipe.stages.media.errors import ClipError, Status
+from avvp_pipe.stages.media.packets import Packets
+from avvp_pipe.stages.media.probe import DURATION_LIMIT_SECONDS, scan
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
-
-__all__ = ["GRID_FPS", "Timing", "dumped_frames", "read_timing", "valor_grid"]
+__all__ = ["GRID_FPS", "Timing", "dumped_frames", "read_timing", "timing_of", "valor_grid"]
 
 GRID_FPS = 8
 """VALOR's `-r 8`."""
@@ -69,18 +65,13 @@ class Timing:
 
 
 def read_timing(path: Path, *, old: bool = True) -> Timing:
-    """Read the packets of a file's film.
+    """The timing of a file's film. Raises ClipError as `timing_of`, and where the file cannot be read."""
+    return timing_of(scan(path), path, old=old)
 
-    Raises ClipError where there is none, it cannot be read, or its dump would have pictures without end.
-    """
-    import av
 
-    with open_media(path) as container:
-        video, _ = streams(container, path)
-        try:
-            timing = _timing(container, video, old=old)
-        except av.FFmpegError as error:
-            raise ClipError(Status.CORRUPT, f"{path} cannot be read: {in_words(error)}") from error
+def timing_of(packets: Packets, path: Path, *, old: bool = True) -> Timing:
+    """The timing of a film out of its packets. Raises ClipError where its dump would have pictures without end."""
+    timing = _timing(packets, old=old)
     tick = float(timing.time_base)
     lasts = max(timing.ticks.max(initial=0) * tick - timing.start / 1e6, timing.lasts.max(initial=0) * tick)
     if lasts > DURATION_LIMIT_SECONDS:
@@ -89,39 +80,30 @@ def read_timing(path: Path, *, old: bool = True) -> Timing:
     return timing
 
 
-def _timing(container: "InputContainer", video: "VideoStream", *, old: bool) -> Timing:
-    shown: list[tuple[int, int]] = []
-    shifts: set[int] = set()
-    first: dict[int, int] = {}
-    kind = container.format.name
-    primed = old and kind.startswith("matroska")  # its zero is where an encoder's priming begins, before the sound
-    read = [one for one in container.streams if one.type in ("video", "audio")] if primed else [video]
-    for packet in container.demux(read):
-        pts = packet.pts
-        if packet.size == 0 or pts is None or packet.is_discard:
-            continue
-        at = packet.stream_index
-        first[at] = min(pts, first.get(at, pts))
-        if at == video.index:
-            shown.append((pts, packet.duration or 0))
-            shifts.add(pts - (pts if packet.dts is None else packet.dts))
-    shown.sort()
-    start = container.start_time or 0
-    if primed:
-        starts = [(first[one.index], one.time_base) for one in read if one.index in first]
-        start = min(_rescaled(pts, base * 10**6) for pts, base in starts if base is not None)
+def _timing(packets: Packets, *, old: bool) -> Timing:
+    shown = sorted((one.pts, one.duration) for one in packets.film if one.pts is not None and not one.hidden)
     lasts = np.array([last for _, last in shown], np.int64)
-    assert video.time_base is not None  # set as soon as a container is open
-    if old and kind.startswith("mov") and len(shifts) > 1 and video.base_rate:
+    rate = packets.base_rate
+    if old and packets.container.startswith("mov") and rate and _reordered(packets):
         # B frames: the old program's demuxer had no durations there, and took those of the finest rate.
-        lasts[:] = _rescaled(1, 1 / (video.base_rate * video.time_base))
+        lasts[:] = _rescaled(1, 1 / (rate * packets.time_base))
+    start = packets.start_microseconds
+    if old and packets.container.startswith("matroska"):
+        # its zero is where an encoder's priming begins, before the sound
+        start = min(_rescaled(pts, base * 10**6) for pts, base in packets.begins)
     return Timing(
         ticks=np.array([pts for pts, _ in shown], np.int64),
         lasts=lasts,
-        time_base=video.time_base,
-        frame_rate=Fraction(video.guessed_rate or 0),
+        time_base=packets.time_base,
+        frame_rate=Fraction(packets.guessed_rate or 0),
         start=start,
     )
+
+
+def _reordered(packets: Packets) -> bool:
+    """Are frames shown in another order than they are decoded in?"""
+    shown = [one for one in packets.film if one.pts is not None and not one.hidden]
+    return len({one.pts - (one.pts if one.dts is None else one.dts) for one in shown if one.pts is not None}) > 1
 
 
 def dumped_frames(timing: Timing, *, old: bool = True) -> NDArray[np.intp]:

@@ -1,8 +1,8 @@
 """Decoding many clips in processes that can be killed: one that hangs or crashes costs its clip and nothing else.
 
-A clip that loses its process (time, memory, a crash) is tried once more, in a fresh process and with PyAV alone:
-decord is known to hang on some damaged streams and to abort on others. Where decord merely fails, PyAV decodes in the
-same process. Both give the same pictures, so a clip's record does not depend on who delivered it; `tally` counts.
+A clip that loses its process (time, memory, a crash) is tried once more, in a fresh process, and its pictures there
+by decord, which brings another FFmpeg than PyAV. Where a decoder merely fails, the next one is asked in the same
+process. Of an undamaged file all give the same pictures, whoever delivers; `tally` counts.
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ from avvp_pipe.stages.media.workers import in_processes
 
 __all__ = ["Task", "decode_clips"]
 
-SECOND_TRY = "pyav-second-try"
-"""How `tally` names PyAV where the first try lost its process."""
+SECOND_TRY = "-second-try"
+"""What `tally` adds to a decoder's name where the first try lost its process."""
 
 _Found = tuple[DecodedClip | ClipError, str]
 
@@ -47,8 +47,8 @@ def decode_clips(
     workers: processes; 0 decodes in this one, without limits of time and memory. timeout_seconds, memory_bytes: limits
     of one try, from the file's first byte to the last sample; memory 0: no limit, and counted on Linux only. At most
     2 * workers + 2 clips, or `ahead` if that is more, are decoded or waiting to be taken. tally: counts who delivered
-    ("decord", "pyav", "pyav-second-try"), and failed clips by the code of their status. Raises ChildProcessError
-    where workers cannot be started.
+    ("sparing" and "pyav", both PyAV's, "decord-second-try", "pyav-second-try"), and failed clips by the code of their
+    status. Raises ChildProcessError where workers cannot be started.
 
     A script that calls this with workers must guard its main part with `if __name__ == "__main__":`, because workers
     import it.
@@ -77,13 +77,14 @@ def decode_clips(
 
 
 def _prepare() -> None:
-    load_decord(beside_torch=False)
+    """Load before the clock of the first clip runs."""
+    import av  # noqa: F401
 
 
-def _decode(task: Task, sampling: Sampling, allowed: tuple[str, ...] = ("decord", "pyav")) -> _Found:
+def _decode(task: Task, sampling: Sampling, first: str = "sparing") -> _Found:
     """The clip or why not, and which decoder its pictures are from."""
     try:
-        with decoders(*allowed) as choice:
+        with decoders(first) as choice:
             clip = decode_clip(task.path, seconds=task.seconds, sampling=sampling)
         return clip, choice.delivered
     except ClipError as error:
@@ -95,5 +96,6 @@ def _decode(task: Task, sampling: Sampling, allowed: tuple[str, ...] = ("decord"
 
 
 def _decode_again(task: Task, sampling: Sampling) -> _Found:
-    clip, decoder = _decode(task, sampling, ("pyav",))
-    return clip, decoder and SECOND_TRY
+    load_decord(beside_torch=False)
+    clip, decoder = _decode(task, sampling, "decord")
+    return clip, decoder and decoder + SECOND_TRY

@@ -5,26 +5,25 @@ frames and duration are hints that real clips break.
 """
 
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.errors import ClipError, Status, in_words
+from avvp_pipe.stages.media.packets import Packets, read_packets
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-    from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["UPRIGHT", "Turn", "VideoIndex", "check_file", "index_video", "open_media", "streams", "turned"]
+__all__ = ["VideoIndex", "check_file", "index_video", "open_media", "scan", "streams"]
 
 SIDE_LIMIT = 8192
 DURATION_LIMIT_SECONDS = 3600
@@ -32,39 +31,31 @@ CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 """Nothing else is opened: FFmpeg would take text for subtitles, pictures for films, and follow a playlist's links."""
 
 
-class Turn(NamedTuple):
-    """How a player turns the coded pictures, in this order."""
-
-    transpose: bool
-    mirror: bool
-    """Left and right."""
-    upend: bool
-    """Top and bottom."""
-
-
-UPRIGHT = Turn(transpose=False, mirror=False, upend=False)
-
-
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
     """The frames of a file as a player shows them, and its clock."""
 
+    packets: Packets
     ticks: NDArray[np.int64]
     """(F,) presentation times in units of `time_base`, rising; frames that an edit list hides are left out."""
-    time_base: Fraction
-    """Seconds a tick."""
-    width: int
-    height: int
     start_seconds: float
     """Where the clip begins on the file's clock: the first frame or the first sound, whichever is earlier."""
     end_seconds: float
     """Where the last frame ends, on the file's clock."""
     missing_seconds: float
     """How much less the packets cover than the container claims; large in a file that breaks off."""
-    seekable: bool
-    """Every key packet is a point where H.264 decoding can begin afresh, and no frame is hidden."""
-    turn: Turn = UPRIGHT
-    """From coded to shown pictures; `width` and `height` are those of the coded ones."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds a tick."""
+        return self.packets.time_base
+
+    @property
+    def seekable(self) -> bool:
+        """Is every key packet a point where H.264 decoding can begin afresh, and no frame hidden?"""
+        packets = self.packets
+        plain = packets.prefix > 0 and packets.container.startswith(("mov", "matroska"))
+        return plain and all((one.afresh or not one.key) and not one.hidden for one in packets.film)
 
     @property
     def shown_seconds(self) -> NDArray[np.float64]:
@@ -140,8 +131,8 @@ def _breaks_off(path: Path) -> bool:
     return at > end
 
 
-def index_video(path: Path) -> VideoIndex:
-    """Read all packets of a file. Raises ClipError where streams are missing, too large, empty or without times."""
+def scan(path: Path) -> Packets:
+    """Read all packets of a file. Raises ClipError where streams are missing, too large or cannot be read."""
     import av
 
     with open_media(path) as container:
@@ -150,39 +141,21 @@ def index_video(path: Path) -> VideoIndex:
         if audio.codec_context is None:
             raise ClipError(Status.CORRUPT, f"{path} holds sound that FFmpeg has no decoder for")
         try:
-            packets, sound, turn = _read_packets(container, video, audio)
+            return read_packets(container, video, audio)
         except av.FFmpegError as error:
             raise ClipError(Status.CORRUPT, f"{path} cannot be read: {in_words(error)}") from error
-        time_base = video.time_base
-        assert time_base is not None  # set as soon as a container is open
-        ticks, end_tick = _shown(packets, path)
-        end = end_tick * float(time_base)
-        start = min(ticks[0] * float(time_base), sound[0])
-        _check_duration(end - start, path)
-        claimed = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-        return VideoIndex(
-            ticks=ticks,
-            time_base=time_base,
-            width=video.width,
-            height=video.height,
-            start_seconds=start,
-            end_seconds=end,
-            missing_seconds=max(claimed - max(end, sound[1]), 0.0),
-            seekable=_is_plain(container, video) and all(packet.plain for packet in packets),
-            turn=turn,
-        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    """One packet of the video stream, that is, one frame."""
-
-    pts: int | None
-    duration: int
-    hidden: bool
-    """By an edit list: decoded, never shown."""
-    plain: bool
-    """Not hidden, and if it is a key packet, decoding can begin with it afresh."""
+def index_video(path: Path) -> VideoIndex:
+    """Read all packets of a file and put its frames in order. Raises ClipError as `scan`, and for no or odd times."""
+    packets = scan(path)
+    ticks, end_tick = _shown(packets, path)
+    tick = float(packets.time_base)
+    start, end = min(ticks[0] * tick, packets.first_sound), end_tick * tick
+    _check_duration(end - start, path)
+    claimed = (packets.start_microseconds + packets.lasts_microseconds) / 1e6
+    missing = max(claimed - max(end, packets.last_sound), 0.0)
+    return VideoIndex(packets, ticks, start_seconds=start, end_seconds=end, missing_seconds=missing)
 
 
 def _check_limits(container: "InputContainer", video: "VideoStream", path: Path) -> None:
@@ -200,70 +173,9 @@ def _check_duration(lasts: float, path: Path) -> None:
         raise ClipError(Status.TOO_LONG, f"{path} lasts {lasts:.0f} s; up to {DURATION_LIMIT_SECONDS} s are read")
 
 
-def _read_packets(
-    container: "InputContainer", video: "VideoStream", audio: "AudioStream"
-) -> tuple[list[_Packet], tuple[float, float], Turn]:
-    """The packets of the video stream; the first and the last second of sound on the file's clock; the turn."""
-    prefix = _length_prefix(video)
-    video.codec_context.thread_count = 1  # one core a worker; the pool does the rest
-    packets: list[_Packet] = []
-    turn: Turn | None = None
-    # The first sound is decoded, for only the decoder knows how much of it is an encoder's priming, to be cut off.
-    # The first picture is decoded, for only it says how it is turned.
-    first_sound, last_sound = float("inf"), float("-inf")
-    for packet in container.demux(video, audio):
-        if packet.size == 0:  # PyAV's mark that the decoder may be drained
-            continue
-        duration, hidden = packet.duration or 0, packet.is_discard
-        if packet.stream_index == video.index:
-            afresh = not packet.is_keyframe or (prefix > 0 and _is_idr(bytes(packet), prefix))
-            packets.append(_Packet(packet.pts, duration, hidden, plain=afresh and not hidden))
-            turn = _turn(video, packet) if turn is None else turn
-        elif packet.pts is not None and not hidden:
-            if np.isinf(first_sound):
-                first_sound = next(
-                    (frame.time for frame in audio.decode(packet) if frame.time is not None), first_sound
-                )
-            last_sound = max(last_sound, float((packet.pts + duration) * packet.time_base))
-    return packets, (first_sound, last_sound), turn or UPRIGHT
-
-
-def turned(frame: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
-    """A coded picture (H, W, 3) as a player shows it: (H, W, 3), or (W, H, 3) where it is turned by a quarter."""
-    if turn.transpose:
-        frame = frame.transpose(1, 0, 2)
-    return np.ascontiguousarray(frame[:: -1 if turn.upend else 1, :: -1 if turn.mirror else 1])
-
-
-def _turn(video: "VideoStream", packet: "Packet[Any]") -> Turn | None:
-    """What the first picture's display matrix says; None as long as the decoder gives no picture.
-
-    The matrix (a b u; c d v; x y w) takes a point (p, q) to (a p + c q, b p + d q) (ISO 14496-12, 6.2.2). For right
-    angles the ffmpeg program (4.2.2) shows the same; it does not mirror. Other angles are left as coded here.
-    """
-    import av
-    from av.sidedata.sidedata import Type
-
-    try:
-        frame: Any = next(iter(video.decode(packet)), None)
-    except av.FFmpegError:  # whether the pictures can be decoded is found out by whoever decodes them
-        return UPRIGHT
-    if frame is None:
-        return None
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
-        return UPRIGHT
-    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
-    if a == d == 0 and b and c:
-        return Turn(transpose=True, mirror=c < 0, upend=b < 0)
-    if b == c == 0 and a and d:
-        return Turn(transpose=False, mirror=a < 0, upend=d < 0)
-    return UPRIGHT
-
-
-def _shown(packets: list[_Packet], path: Path) -> tuple[NDArray[np.int64], int]:
+def _shown(packets: Packets, path: Path) -> tuple[NDArray[np.int64], int]:
     """Presentation times of the frames that are shown, rising, and the time when the last one ends, in ticks."""
-    shown = [(packet.pts, packet.duration) for packet in packets if not packet.hidden]
+    shown = [(packet.pts, packet.duration) for packet in packets.film if not packet.hidden]
     if not shown:
         raise ClipError(Status.TOO_SHORT, f"{path} has a video stream without frames")
     if any(pts is None for pts, _ in shown):
@@ -273,26 +185,3 @@ def _shown(packets: list[_Packet], path: Path) -> tuple[NDArray[np.int64], int]:
     if not last and len(ticks) > 1:  # of unknown duration: shown as long as the one before it
         last = int(ticks[-1] - ticks[-2])
     return ticks, int(ticks[-1]) + last
-
-
-def _is_plain(container: "InputContainer", video: "VideoStream") -> bool:
-    """Is it H.264 in a container whose packets decord numbers as they are shown?"""
-    return container.format.name.startswith(("mov", "matroska")) and _length_prefix(video) > 0
-
-
-def _length_prefix(video: "VideoStream") -> int:
-    """Bytes before each unit of an H.264 packet (ISO 14496-15, lengthSizeMinusOne); 0 for anything else."""
-    head = video.codec_context.extradata or b""
-    if video.codec_context.name != "h264" or len(head) < 5 or head[0] != 1:
-        return 0
-    return (head[4] & 3) + 1
-
-
-def _is_idr(packet: bytes, prefix: int) -> bool:
-    """Does an H.264 packet hold an IDR picture (unit type 5), behind which nothing reaches back?"""
-    at = 0
-    while at + prefix < len(packet):
-        if packet[at + prefix] & 0x1F == 5:
-            return True
-        at += prefix + int.from_bytes(packet[at : at + prefix], "big")
-    return False

@@ -1,38 +1,48 @@
 """The pictures of a clip: the frames that were chosen, decoded and made square.
 
-decord decodes where its frame numbers can be trusted, PyAV everywhere else. decord finds a frame by jumping to the
-nearest key packet and counting from there, and hands out a wrong frame without a word where that does not work.
-Measured on small clips, frames equal to those of a decoding from the start:
+Three decoders, of an undamaged file all to the same bits; a frame is known by its presentation time.
+
+    sparing   PyAV, which leaves out what no wanted picture is made of (`sparing.py`): where key packets are points at
+              which H.264 decoding can begin afresh (`VideoIndex.seekable`), which is what video sites deliver
+    pyav      PyAV from the start of the file: everything else, and wherever the first one stumbles
+    decord    asked instead of the first one where that has cost a process, for it brings another FFmpeg
+
+decord finds a frame by jumping to the nearest key packet and counting from there, and hands out a wrong frame without
+a word where that does not work. Measured on small clips, frames equal to those of a decoding from the start:
 
     H.264, key packets all IDR; mp4, mov, mkv     all          H.264 with open GOPs           9 of 10
     H.264 in MPEG-TS                             none          H.264 with intra refresh       8 of 10
     H.264 in AVI                              1 of 10          HEVC in mp4                    4 of 10
     cut without re-encoding (edit list)       4 of 10          MPEG-4 with B frames in mp4    1 of 10
 
-So decord gets the first kind (`VideoIndex.seekable`), which is what video sites deliver, and must agree with the
-index about every presentation time. PyAV decodes from the start and picks frames by their presentation times;
-it is also asked where decord fails, and for pictures that are to be turned or mirrored (decord takes a mirrored one
-for one that stands on its head).
+So it gets the first kind only, must agree with the index about every presentation time, and gets no pictures that are
+to be turned or mirrored (it takes a mirrored one for one that stands on its head).
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.errors import ClipError, Status, in_words
-from avvp_pipe.stages.media.probe import SIDE_LIMIT, UPRIGHT, VideoIndex, open_media, streams, turned
+from avvp_pipe.stages.media.probe import SIDE_LIMIT, VideoIndex, open_media, streams
+from avvp_pipe.stages.media.sparing import spared
+from avvp_pipe.stages.media.turns import UPRIGHT, turn_of, turned
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 __all__ = ["Choice", "decoders", "load_decord", "read_frames"]
 
-BATCH_BYTES = 2**28
-"""Full-size frames held at once."""
+BATCH_BYTES = 2**24
+"""Full-size frames held at once, if more than one; decoding and making small each run faster for some time on end."""
 AGREE_SECONDS = 1e-3
 """decord's presentation times are float32: up to 0.2 ms off within an hour."""
 
@@ -41,9 +51,9 @@ Shrink = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 @dataclass(slots=True)
 class Choice:
-    """Which decoders may be asked for pictures, and which one delivered them last."""
+    """Which decoder is asked for pictures before "pyav", and which one delivered them last."""
 
-    allowed: tuple[str, ...] = ("decord", "pyav")
+    first: str = "sparing"
     delivered: str = ""
 
 
@@ -51,12 +61,11 @@ _CHOICE: ContextVar[Choice] = ContextVar("avvp_decoders")
 
 
 @contextmanager
-def decoders(*allowed: str) -> Iterator[Choice]:
-    """Within the block, `read_frames` asks only these of "decord" and "pyav", and notes in the choice who delivered.
-
-    "pyav" is always asked in the end: decord does not take every file.
+def decoders(first: str) -> Iterator[Choice]:
+    """Within the block, `read_frames` asks this one of "sparing", "decord" and "pyav", then "pyav", which takes every
+    file; who delivered is noted in the choice.
     """
-    choice = Choice(allowed)
+    choice = Choice(first)
     token = _CHOICE.set(choice)
     try:
         yield choice
@@ -65,16 +74,16 @@ def decoders(*allowed: str) -> Iterator[Choice]:
 
 
 def read_frames(path: Path, index: VideoIndex, chosen: NDArray[np.intp], shrink: Shrink) -> NDArray[Any]:
-    """Decode the frames at `chosen` (T,), indices into `index`, and make them small before the next ones come.
+    """Decode the frames at `chosen` (T,), indices into `index`, and make them small before there are many.
 
     shrink: (n, H, W, 3) uint8, upright -> (n, S, S, 3). Returns (T, S, S, 3) RGB of the type that `shrink` gives.
     Raises ClipError where they cannot be decoded.
     """
     choice = _CHOICE.get(None) or Choice()
     distinct, places = np.unique(chosen, return_inverse=True)
-    squares, choice.delivered = None, "decord"
-    if "decord" in choice.allowed and index.seekable and index.turn == UPRIGHT:
-        squares = _with_decord(path, index, distinct, shrink)
+    squares, choice.delivered = None, choice.first
+    if index.seekable and choice.first in _SEEKING:
+        squares = _SEEKING[choice.first](path, index, distinct, shrink)
     if squares is None:
         squares, choice.delivered = _with_pyav(path, index, distinct, shrink), "pyav"
     return squares[places]
@@ -95,10 +104,12 @@ def load_decord(*, beside_torch: bool = True) -> Any:
 
 
 def _with_decord(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[Any] | None:
-    """The wanted frames, or None where decord fails or knows other presentation times."""
-    decord = load_decord()
-    size = max(BATCH_BYTES // (3 * index.width * index.height), 1)
+    """The wanted frames, or None where decord fails, knows other presentation times, or would not turn them."""
+    decord, held = load_decord(), index.packets
+    size = max(BATCH_BYTES // (3 * held.width * held.height), 1)
     try:
+        if _is_turned(path):
+            return None
         # fault_tol: a frame that decord would patch up from its neighbours is an error instead.
         reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, fault_tol=1e-9)
         shown = np.asarray(reader.get_frame_timestamp(range(len(reader))))[:, 0]
@@ -111,29 +122,65 @@ def _with_decord(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink
         return None
 
 
+def _is_turned(path: Path) -> bool:
+    with open_media(path) as container:
+        video, _ = streams(container, path)
+        video.codec_context.thread_count = 1
+        return turn_of(next(container.decode(video))) != UPRIGHT
+
+
+def _sparingly(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[Any] | None:
+    """The wanted frames, or None where anything is not as it is in an ordinary, undamaged file."""
+    import av
+
+    try:
+        return _picked(path, index, spared(index.packets, index.ticks[wanted]), wanted, shrink)
+    except (av.FFmpegError, ValueError, ClipError):  # decoding from the start decides what becomes of the clip
+        return None
+
+
 def _with_pyav(path: Path, index: VideoIndex, wanted: NDArray[np.intp], shrink: Shrink) -> NDArray[Any]:
     """The wanted frames, decoded from the start of the file. Raises ClipError."""
     import av
 
-    due = {int(index.ticks[frame]): place for place, frame in enumerate(wanted)}
-    pieces: dict[int, NDArray[Any]] = {}
     try:
         with open_media(path) as container:
             video, _ = streams(container, path)
             video.codec_context.thread_count = 1  # one core a worker; the pool does the rest
-            for frame in container.decode(video):
-                if frame.pts in due:
-                    _check_side(path, frame.width, frame.height)
-                    full = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-                    pieces[due.pop(frame.pts)] = shrink(turned(full, index.turn)[None])
-                if not due:
-                    break
+            return _picked(path, index, container.decode(video), wanted, shrink)
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(Status.CORRUPT, f"the pictures of {path} cannot be decoded: {in_words(error)}") from error
-    if due:
-        at = (min(due) - int(index.ticks[0])) * float(index.time_base)
-        raise ClipError(Status.CORRUPT, f"the decoder of {path} left out the frame shown at {at:.2f} s")
-    return np.concatenate([pieces[place] for place in range(len(wanted))])
+
+
+_SEEKING = {"sparing": _sparingly, "decord": _with_decord}
+
+
+def _picked(
+    path: Path, index: VideoIndex, frames: "Iterable[VideoFrame]", wanted: NDArray[np.intp], shrink: Shrink
+) -> NDArray[Any]:
+    """Take the wanted ones out of frames as they are decoded. Raises ClipError where one is not among them."""
+    ticks = index.ticks[wanted].tolist()
+    due, full = set(ticks), dict[int, NDArray[np.uint8]]()
+    pieces: dict[int, NDArray[Any]] = {}
+    for frame in frames:
+        if frame.pts is not None and frame.pts in due:
+            _check_side(path, frame.width, frame.height)
+            full[frame.pts] = turned(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), turn_of(frame))
+            due.remove(frame.pts)
+            if not due or sum(one.nbytes for one in full.values()) >= BATCH_BYTES:
+                pieces |= zip(full, _made_small(full.values(), shrink), strict=True)
+                full.clear()
+        if not due:
+            return np.stack([pieces[tick] for tick in ticks])
+    at = (min(due) - int(index.ticks[0])) * float(index.time_base)
+    raise ClipError(Status.CORRUPT, f"the decoder of {path} left out the frame shown at {at:.2f} s")
+
+
+def _made_small(full: Iterable[NDArray[np.uint8]], shrink: Shrink) -> Iterator[NDArray[Any]]:
+    """Pictures (H, W, 3), which may grow or turn within a film, made (S, S, 3), those of one size together."""
+    for _, group in groupby(full, key=np.shape):
+        alike = list(group)
+        yield from shrink(np.stack(alike) if len(alike) > 1 else alike[0][None])
 
 
 def _check_side(path: Path, width: int, height: int) -> None:

@@ -26,6 +26,7 @@ from threading import Event, Thread, Timer
 from typing import Any
 
 from avvp_pipe.stages.media.errors import ClipError, Status
+from avvp_pipe.stages.media.messages import receive, send
 
 __all__ = ["in_processes"]
 
@@ -176,7 +177,7 @@ class _Worker:
         begun = False
         try:
             process, pipe = self._ready()
-            pipe.send((function, arguments))
+            send(pipe, (function, arguments))
             self._receive(process, pipe, self._limits.seconds)
             begun = True
             fine, found = self._receive(process, pipe, self._limits.seconds)
@@ -235,7 +236,7 @@ class _Worker:
         alarm = Timer(max(deadline - time.monotonic(), STUCK_SECONDS), process.kill)
         alarm.start()
         try:
-            return pipe.recv()
+            return receive(pipe)
         finally:
             alarm.cancel()
 
@@ -257,11 +258,11 @@ def _work(pipe: Connection, prepare: Callable[[], None] | None) -> None:
     if prepare is not None:
         prepare()
     try:
-        pipe.send("ready")
+        send(pipe, "ready")
         while True:
-            function, arguments = pipe.recv()
-            pipe.send("begun")
-            pipe.send(_outcome(function, arguments))
+            function, arguments = receive(pipe)
+            send(pipe, "begun")
+            send(pipe, _outcome(function, arguments))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # whoever asked is gone
 

@@ -1,6 +1,8 @@
 """A tree of strangers' files: where it begins, which file belongs to which clip, and whether the files fit together.
 
-Files are named by the clips' whole ids or by their first 11 characters, the YouTube id; one tree uses one way.
+Files are named by the clips' whole ids or by their first 11 characters, the YouTube id; one tree uses one way. A file
+named by a YouTube id is that of one clip; what is known of videos (features, not labels) may be that of several clips
+which the dataset says are one and the same video, as AVE's doubled rows are.
 Nothing outside the named folder is read: links that lead out of it are refused.
 """
 
@@ -47,7 +49,14 @@ class Tree:
     def every_file(self) -> Iterable[tuple[str, Path]]:
         """Name below the root, and path, of every file that is read."""
         paths = [path for stream in self.files.values() for path in stream if path is not None]
-        return [(path.relative_to(self.root).as_posix(), path) for path in (*paths, *self.singles.values())]
+        each_once = dict.fromkeys((*paths, *self.singles.values()))
+        return [(path.relative_to(self.root).as_posix(), path) for path in each_once]
+
+    @property
+    def shared(self) -> int:
+        """Clips whose files are those of a clip before them, too."""
+        first = next(iter(self.files.values()), ())
+        return sum(path is not None for path in first) - len({*first} - {None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +80,10 @@ def short_id(video_id: str) -> str:
     return video_id[:YOUTUBE_ID_LENGTH]
 
 
-def find_tree(source: Path, layout: Layout, video_ids: Sequence[str]) -> Tree:
+def find_tree(source: Path, layout: Layout, video_ids: Sequence[str], *, videos: Sequence[str] | None = None) -> Tree:
     """Find the files of N clips below `source`: the folder in which the layout begins, or one named in `layout.below`.
 
+    videos: the path of each clip's video; clips of one path then share a file that is named by their YouTube id.
     Raises StoreError where no or several trees are there, where no file belongs to a clip, where names are ambiguous,
     where a link leads out of `source` and where a required file is missing.
     """
@@ -81,7 +91,7 @@ def find_tree(source: Path, layout: Layout, video_ids: Sequence[str]) -> Tree:
     there = {folder: _entries(source, root / folder) for folder in sorted({one.folder for one in layout.streams})}
     stems = {one.array: _stems(there[one.folder], one.ending) for one in layout.streams}
     file_ids = _file_ids(layout, root, stems, video_ids)
-    files = {name: _of_clips(found, video_ids, file_ids) for name, found in stems.items()}
+    files = {name: _of_clips(found, video_ids, file_ids, videos) for name, found in stems.items()}
     used = {path for paths in files.values() for path in paths if path is not None}
     unknown = sorted(
         path.relative_to(root).as_posix() for entries in there.values() for path in entries if path not in used
@@ -89,6 +99,23 @@ def find_tree(source: Path, layout: Layout, video_ids: Sequence[str]) -> Tree:
     for path in sorted(used):
         _require_inside(source, path)
     return Tree(layout, root, file_ids, files, _singles(source, root, layout), tuple(unknown))
+
+
+def find_singles(source: Path, layout: Layout) -> Tree:
+    """Find the files that a layout has once, where nothing else of it need be there: no clips, no streams.
+
+    Raises StoreError where no or several folders have them, where one is missing or a link leads out of `source`.
+    """
+    if not source.is_dir():
+        raise StoreError(f"{source} is not a folder; give the one that holds {layout.singles[0].files[0]}")
+    names = [name for single in layout.singles for name in single.files]
+    roots = [source / below if below else source for below in layout.below]
+    fitting = [root for root in roots if any(os.path.lexists(root / name) for name in names)]
+    if len(fitting) != 1:
+        wanted = ", ".join(single.files[0] for single in layout.singles)
+        came = "in " + " and in ".join(map(str, fitting)) if fitting else ", ".join(sorted(os.listdir(source))[:5])
+        raise StoreError(f"wanted {wanted} once, in {source} or a usual folder below it; found {came or 'nothing'}")
+    return Tree(layout, fitting[0], "whole", {}, _singles(source, fitting[0], layout), ())
 
 
 def scan(tree: Tree, stream: Stream, lengths: NDArray[Any], *, width: int | None) -> Facts:
@@ -196,16 +223,20 @@ def _file_ids(layout: Layout, root: Path, stems: Mapping[str, Mapping[str, Path]
     return "whole" if whole else "youtube"
 
 
-def _of_clips(found: Mapping[str, Path], video_ids: Sequence[str], file_ids: FileIds) -> tuple[Path | None, ...]:
-    owner: dict[str, str] = {}
-    for video_id in video_ids if file_ids == "youtube" else ():
-        stem = short_id(video_id)
-        if stem in owner and stem in found:
+def _of_clips(
+    found: Mapping[str, Path], video_ids: Sequence[str], file_ids: FileIds, videos: Sequence[str] | None
+) -> tuple[Path | None, ...]:
+    if file_ids == "whole":
+        return tuple(map(found.get, video_ids))
+    owner: dict[str, int] = {}
+    for row, stem in enumerate(map(short_id, video_ids)):
+        first = owner.setdefault(stem, row)
+        same = first == row or (videos is not None and videos[first] == videos[row] != "")
+        if stem in found and not same:
             raise StoreError(
-                f"{found[stem]} belongs to two clips, {owner[stem]} and {video_id}; name files by whole ids"
+                f"{found[stem]} belongs to two clips, {video_ids[first]} and {video_ids[row]}; name files by whole ids"
             )
-        owner[stem] = video_id
-    return tuple(found.get(video_id if file_ids == "whole" else short_id(video_id)) for video_id in video_ids)
+    return tuple(found.get(short_id(video_id)) for video_id in video_ids)
 
 
 def _singles(source: Path, root: Path, layout: Layout) -> dict[str, Path]:

@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.clip import Sampling, decode_pictures
 from avvp_pipe.stages.media.probe import check_file, index_video
-from avvp_pipe.stages.media.video import load_decord
 
 SECONDS = 10
 
 
 def prepare() -> None:
     """Load what decoding needs, first thing in a process."""
-    load_decord(beside_torch=False)
+    import av  # noqa: F401
 
 
 def pictures(path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,363 @@
+"""Recipes: every published label row can be made by one command, and stands beside what was measured, as printed."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avvp_pipe.cli.recipes import _number
+from avvp_pipe.pipeline.recipe import GIVEN, METRICS, Published, Recipe, read_recipe, recipe_names, type_error
+from avvp_pipe.pipeline.recipe_run import compare, doubts, mean_of_ten, plan_recipe
+from avvp_pipe.stages.datasets.llp import CLASSES as LLP_CLASSES
+from avvp_pipe.stages.stage import ParameterError
+from avvp_pipe.store import Store, StoreError
+from tests.label_world import CLASSES, stored, stored_generator, world
+
+NAMES = recipe_names()
+TARGET = {"@dataset": "llp", "@features": "llp"}
+PRETRAIN = {"@pretrain-dataset": "unav", "@pretrain-features": "unav"}
+TINY = ("width=16", "heads=2", "ffn=16", "layers=1", "epochs=1", "warmup=0", "device=cpu")
+ROOT = Path(__file__).parents[1]
+
+# As printed, typed off the papers' tables: recipe, split, pooling, part of the source; A V AV Type Event, twice.
+PRINTED = """
+video-labels | val  | micro    | Table 3      | 80.08 67.21 59.45 - -    | - - - - -
+video-labels | val  | official | annotation   | 77.1 58.7 52.1 62.6 71.5 | 63.8 53.5 44.1 53.8 61.1
+video-labels | test | official | annotation   | 76.1 60.3 52.6 63.0 71.7 | 63.0 55.8 44.7 54.5 61.6
+valor        | val  | official | Table S-XI   | 80.8 72.3 65.2 72.8 79.5 | 71.7 66.4 57.5 65.2 67.7
+valor        | val  | official | Table 9      | 80.78 72.34 - - -        | 71.69 66.36 - - -
+valor        | val  | micro    | Table 3      | 85.07 82.14 77.07 - -    | - - - - -
+valor        | test | official | Table III    | 80.4 71.8 63.7 72.0 79.7 | 72.2 65.9 55.6 64.6 68.0
+valor        | test | official | UWAV         | 80.5 61.7 55.7 66.0 74.6 | - - - - -
+valor-pld    | val  | official | Table 9      | 80.78 73.84 - - -        | 71.69 68.64 - - -
+valor-pld    | test | official | Table III    | 80.4 73.0 - - -          | 71.7 68.3 - - -
+uwav         | val  | official | Table S-XI   | 80.1 75.4 68.5 74.7 79.9 | 72.1 70.7 61.4 68.1 70.5
+uwav         | test | official | Table 3      | 78.4 74.5 65.5 72.8 78.4 | 71.1 69.6 57.7 66.1 69.0
+ear          | val  | official | Table S-XI   | 83.4 75.3 70.3 76.3 81.5 | 76.9 70.8 65.2 71.0 73.8
+ear          | test | official | Table III    | 81.7 75.5 68.0 75.1 80.8 | 75.1 71.3 62.0 69.5 72.9
+"""
+SAME_ROWS = {"valor-calibrated": "valor", "uwav-printed": "uwav"}
+
+
+def numbers(text: str) -> dict[str, float]:
+    return {name: float(word) for name, word in zip(METRICS, text.split(), strict=True) if word != "-"}
+
+
+def test_published_rows_are_the_printed_ones_and_no_others() -> None:
+    wanted: dict[str, list[Any]] = {}
+    for line in PRINTED.strip().splitlines():
+        name, split, pooling, source, segment, event = (part.strip() for part in line.split("|"))
+        wanted.setdefault(name, []).append((split, pooling, numbers(segment), numbers(event), source))
+    wanted |= {name: wanted[other] for name, other in SAME_ROWS.items()}
+    assert set(wanted) == set(NAMES)
+    for name in NAMES:
+        rows = read_recipe(name).published
+        assert [(row.split, row.pooling, row.segment, row.event) for row in rows] == [row[:4] for row in wanted[name]]
+        for row, (*_, source) in zip(rows, wanted[name], strict=True):
+            assert source in row.source
+
+
+def test_types_of_published_label_rows_are_means_within_rounding() -> None:
+    rows = [row for name in NAMES for row in read_recipe(name).published]
+    errors = [type_error(level) for row in rows for level in (row.segment, row.event)]
+    known = [abs(error) for error in errors if error is not None]
+    assert len(known) > 15
+    assert max(known) < 0.1
+
+
+def test_averages_that_ear_prints_are_the_means_of_the_ten() -> None:
+    # EAR (arXiv 2605.08723), Tables III and S-XI, column "Avg.".
+    printed = {
+        "valor": {"val": 69.9, "test": 69.4},
+        "uwav": {"val": 72.1, "test": 70.3},
+        "ear": {"val": 74.5, "test": 73.2},
+    }
+    for name, splits in printed.items():
+        for row in read_recipe(name).published:
+            mean = mean_of_ten({"segment": row.segment, "event": row.event})
+            if mean is not None:
+                assert mean == pytest.approx(splits[row.split], abs=0.06), (name, row.split)
+
+
+def row(**fields: Any) -> Published:
+    return Published(labels="x", split="test", source="a table", **({"segment": {}} | fields))
+
+
+def test_contradictory_rows_and_sums_that_do_not_come_out_are_doubted() -> None:
+    told = {name: [one for row in read_recipe(name).published for one in doubts(row)] for name in NAMES}
+    assert any("71.8" in one for one in told["valor"])
+    assert told["uwav"] == told["ear"] == []
+    # PPL's event-level Type in EAR's Table I is no mean of its A, V and AV.
+    ppl = row(segment=numbers("65.9 66.7 61.9 64.8 63.7"), event=numbers("57.3 64.3 54.3 59.9 57.9"))
+    assert doubts(ppl) == ("event-level Type is +1.3 beside the mean of the printed A, V and AV",)
+    assert type_error(numbers("65.9 66.7 - 64.8 63.7")) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_makes_labels_scores_them_and_can_be_planned(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.title
+    assert recipe.clips == {"val": 649, "test": 1200}
+    steps = plan_recipe(recipe, TARGET | PRETRAIN)
+    assert [step.stage for step in steps] == [step.stage for step in recipe.steps]
+    assert steps[-1].stage == "evaluate"
+    assert len({step.reference for step in steps}) == len(steps), "no two steps write under one name"
+    assert steps[-1].inputs["dataset"] == "dataset/llp"
+    assert all(reference.partition("/")[2] for step in steps for reference in step.inputs.values())
+
+
+def test_artifacts_are_called_after_the_dataset_and_the_recipe() -> None:
+    steps = plan_recipe(read_recipe("uwav"), TARGET | PRETRAIN)
+    names = {"generator/unav-uwav", "thresholds/llp-uwav", "labels/llp-uwav", "scores/llp-uwav"}
+    assert {str(step.reference) for step in steps} == names
+    twice = plan_recipe(read_recipe("valor-pld"), TARGET)
+    assert [str(step.reference) for step in twice if step.reference.kind == "labels"] == [
+        "labels/llp-valor-pld-raw",
+        "labels/llp-valor-pld-labels",
+    ]
+
+
+def test_what_is_there_already_replaces_a_step_and_all_that_only_it_needed() -> None:
+    recipe = read_recipe("uwav")
+    steps = plan_recipe(recipe, TARGET, used={"generator": "theirs", "thresholds": "thresholds/theirs"})
+    assert [step.stage for step in steps] == ["pseudolabel", "evaluate"]
+    assert steps[0].inputs["generator"] == "generator/theirs"
+    only_scores = plan_recipe(recipe, TARGET, used={"labels": "labels/theirs"})
+    assert [step.stage for step in only_scores] == ["evaluate"]
+
+
+@pytest.mark.parametrize("name", ["uwav", "uwav-printed", "ear"])
+def test_pre_training_keeps_clear_of_a_datasets_videos_where_one_is_named(name: str) -> None:
+    plain = plan_recipe(read_recipe(name), TARGET | PRETRAIN)
+    assert all("apart_from" not in step.inputs for step in plain)
+    kept = plan_recipe(
+        read_recipe(name),
+        TARGET | PRETRAIN | {"@apart-from": "llp"},
+        settings={"pretrain": {"apart_from_splits": "test"}},
+    )
+    assert (kept[0].inputs["apart_from"], kept[0].params["apart_from_splits"]) == ("dataset/llp", "test")
+    assert kept[0].reference == plain[0].reference
+    assert [step.inputs for step in kept[1:]] == [step.inputs for step in plain[1:]]
+
+
+@pytest.mark.parametrize(
+    ("given", "used", "settings", "message"),
+    [
+        (TARGET | {"@apart-from": "llp"}, {"generator": "generator/x"}, {}, "--apart-from has no effect: .* by --use"),
+        (TARGET | PRETRAIN | {"@apart-from": "features/llp"}, {}, {}, "where one of kind dataset is wanted"),
+        (TARGET, {}, {}, r"uwav runs pretrain on pretrain-dataset; .*--use generator=generator/NAME"),
+        ({**PRETRAIN}, {}, {}, "give it as --dataset NAME"),
+        (TARGET, {"genrator": "generator/x"}, {}, "no step 'genrator'; it has generator, thresholds"),
+        (TARGET, {"generator": "labels/x"}, {}, "where one of kind generator is wanted"),
+        (TARGET | PRETRAIN, {}, {"train-parser": {"epochs": "1"}}, "does not run train-parser"),
+        (TARGET | PRETRAIN, {}, {"pretrain": {"widht": "8"}}, "did you mean 'width'"),
+        (TARGET | PRETRAIN | {"@dataset": "labels/x"}, {}, {}, "where one of kind dataset is wanted"),
+    ],
+)
+def test_a_recipe_that_cannot_run_says_what_it_wants(given: Any, used: Any, settings: Any, message: str) -> None:
+    with pytest.raises((ParameterError, StoreError), match=message):
+        plan_recipe(read_recipe("uwav"), given, used=used, settings=settings)
+
+
+GOOD = """
+title = "mine"
+paper = "none"
+[[steps]]
+id = "labels"
+stage = "pseudolabel"
+inputs = { dataset = "@dataset", features = "@features" }
+params = { method = "video-labels" }
+[[steps]]
+id = "scores"
+stage = "evaluate"
+inputs = { predictions = "labels", dataset = "@dataset" }
+[[published]]
+labels = "theirs"
+split = "val"
+source = "a table"
+segment = { A = 50.0 }
+"""
+
+
+def own(folder: Path, text: str) -> Recipe:
+    (folder / "mine.toml").write_text(text)
+    return read_recipe(str(folder / "mine.toml"))
+
+
+def test_a_recipe_of_ones_own_is_a_file_and_can_be_held_against_others(tmp_path: Path) -> None:
+    recipe = own(tmp_path, 'compare_with = ["ear", "uwav"]\n' + GOOD)
+    assert (recipe.name, recipe.given) == ("mine", ("@dataset", "@features"))
+    assert [row.labels for row in recipe.published] == ["theirs", "EAR", "EAR", "UWAV", "UWAV"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title", "titel", "unknown key 'titel'; did you mean 'title'"),
+        ("params", "parms", "steps: unknown key 'parms'; did you mean 'params'"),
+        ("source", "sorce", "published: unknown key 'sorce'; did you mean 'source'"),
+        ("pseudolabel", "pseudolabels", "step 'labels': no stage 'pseudolabels'; did you mean 'pseudolabel'"),
+        ("method =", "methode =", "pseudolabel has no parameter 'methode'; did you mean 'method'"),
+        ('"video-labels"', '"vidio"', "method = 'vidio'"),
+        ("predictions =", "prediction =", "evaluate reads no 'prediction'; did you mean 'predictions'"),
+        ('predictions = "labels"', 'predictions = "label"', "'label' is no earlier step and not given; did you mean"),
+        ('predictions = "labels"', 'predictions = "@features"', "is of kind features; wanted labels or parser"),
+        (', features = "@features"', "", "pseudolabel needs the input features"),
+        (', features = "@features"', ', features = "@apart-from"', "need not be given, but this input is always"),
+        ('id = "scores"', 'id = "labels"', "step 'labels': ids are"),
+        ('id = "scores"', 'id = "@dataset"', "ids are letters"),
+        ("A = 50.0", "B = 50.0", "no metric 'B'"),
+        ("A = 50.0", "A = 500.0", "wanted percent"),
+        ("A = 50.0", 'A = "high"', "valid number"),
+        ('split = "val"', 'split = "train"', "split: Input should be 'val' or 'test'"),
+        ("[[steps]]", "[steps]", "not TOML|should be tables"),
+        ('paper = "none"', "", "paper: "),
+        ('paper = "none"', 'paper = "none"\nname = "x"', "called what its file is called"),
+        ('paper = "none"', 'paper = "none"\ncompare_with = ["valr"]', "no recipe 'valr'; did you mean 'valor'"),
+        ("title = ", "title ", "is not TOML"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_and_names_it(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    own(tmp_path, GOOD)
+    with pytest.raises(ParameterError, match=message) as refused:
+        own(tmp_path, GOOD.replace(old, new))
+    assert "mine.toml" in str(refused.value)
+
+
+def test_names_that_are_none_and_files_without_steps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="no recipe 'valour'; did you mean 'valor'"):
+        read_recipe("valour")
+    with pytest.raises(ParameterError, match="is not a file"):
+        read_recipe("nowhere.toml")
+    with pytest.raises(ParameterError, match="has no steps"):
+        own(tmp_path, 'title = "a"\npaper = "b"')
+
+
+def test_the_package_holds_the_files() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "recipes/*.toml" in listed["avvp_pipe.pipeline"]
+    assert sorted(path.stem for path in (ROOT / "pipeline" / "recipes").glob("*.toml")) == sorted(NAMES)
+
+
+def test_ls_and_show_tell_every_recipe(avvp: Callable[..., Any]) -> None:
+    assert [one["name"] for one in avvp("recipes", "ls", "--json").document["recipes"]] == list(NAMES)
+    assert "valor-pld" in avvp("recipes", "ls").out
+    shown = avvp("recipes", "show", "valor").out
+    for part in ("source = published", "80.78", "72.0", "doubt: V and AV contradict", "EAR (arXiv 2605.08723)"):
+        assert part in shown
+    document = avvp("recipes", "show", "uwav", "--json").document
+    assert document["given"] == list(GIVEN)
+    assert "apart_from = @apart-from if given" in avvp("recipes", "show", "uwav").out
+    assert document["published"][1]["segment"]["V"] == 74.5
+    assert avvp("recipes", "show", "nothing").code == 2
+
+
+@pytest.fixture
+def llp(tmp_path: Path) -> Store:
+    """A small world that has LLP's classes, and features that follow its labels."""
+    store = Store(tmp_path / "store")
+    stored(store, world(40, classes=LLP_CLASSES, segments=10, shortest=10, training=20), name="llp")
+    return store
+
+
+def run(avvp: Callable[..., Any], store: Store, *words: str) -> Any:
+    return avvp("recipes", "run", *words, "--store", store.root, "--quiet")
+
+
+def test_one_command_makes_valors_labels_and_sets_them_beside_the_published_rows(
+    llp: Store, avvp: Callable[..., Any]
+) -> None:
+    line = ("valor", "--dataset", "llp", "--features", "llp")
+    planned = run(avvp, llp, *line, "--dry-run", "--json").document["steps"]
+    assert [one["state"] for one in planned] == ["missing"] * 3
+    ran = run(avvp, llp, *line, "--json")
+    assert ran.code == 0, ran.err
+    assert [one["state"] for one in ran.document["steps"]] == ["built"] * 3
+    labels = llp.get("labels/llp-valor")
+    assert labels.array("visual_thresholds")[:4].tolist() == [20, 15, 18, 14], "as published"
+    scores = {one["split"]: one["pooled"] for one in llp.get("scores/llp-valor").attrs["scores"]}
+    rows = ran.document["comparison"]
+    assert len(rows) == 5
+    for one in rows:
+        measured = scores[one["split"]][one["pooling"]]["of"]
+        for level in ("segment", "event"):
+            assert one["measured"][level] == {metric: measured[level][metric] for metric in METRICS}
+            for metric, printed in one[level].items():
+                assert one["difference"][level][metric] == pytest.approx(measured[level][metric] - printed)
+        assert one["other_clips"] == f"measured on 10, published on {'649' if one['split'] == 'val' else '1200'} (LLP)"
+    assert any(one["doubts"] for one in rows)
+    again = run(avvp, llp, *line)
+    assert again.out.count("cached") == 3
+    for part in ("published", "measured", "difference", "mean of the ten: published 69.9", "not the same clips"):
+        assert part in again.out
+    planned = run(avvp, llp, *line, "--dry-run", "--json").document["steps"]
+    assert [one["state"] for one in planned] == ["cached"] * 3
+
+
+@pytest.mark.parametrize("name", ["video-labels", "valor-calibrated", "valor-pld"])
+def test_recipes_without_a_generator_run_to_their_scores(llp: Store, avvp: Callable[..., Any], name: str) -> None:
+    changed = [word for one in TINY for word in ("--set", f"train-parser.{one}")] if name == "valor-pld" else []
+    ran = run(avvp, llp, name, "--dataset", "llp", "--features", "llp", *changed, "--json")
+    assert ran.code == 0, ran.err
+    assert all(one["measured"] for one in ran.document["comparison"])
+    assert ran.document["steps"][-1]["artifact"].startswith(f"scores/llp-{name}@")
+
+
+@pytest.mark.parametrize("name", ["uwav", "uwav-printed", "ear"])
+def test_a_generator_that_is_there_stands_in_for_pre_training(llp: Store, avvp: Callable[..., Any], name: str) -> None:
+    method = name.partition("-")[0]
+    stored_generator(llp, method)
+    line = (name, "--dataset", "llp", "--features", "llp", "--use", f"generator=generator/{method}")
+    ran = run(avvp, llp, *line, "--json")
+    assert ran.code == 0, ran.err
+    assert [one["artifact"].partition("/")[0] for one in ran.document["steps"]] == ["thresholds", "labels", "scores"]
+    assert llp.get(f"labels/llp-{name}").attrs["method"] == method
+
+
+def test_a_recipe_with_pre_training_runs_from_end_to_end(demo_copy: Any, avvp: Callable[..., Any]) -> None:
+    changed = [word for one in TINY for word in ("--set", f"pretrain.{one}")]
+    starts = ("--dataset", "target", "--features", "target", "--pretrain-dataset", "pretrain", "--apart-from", "target")
+    line = ("uwav", *starts, "--pretrain-features", "pretrain", *changed)
+    ran = run(avvp, Store(demo_copy.store), *line, "--json")
+    assert ran.code == 0, ran.err
+    stages = ["generator", "thresholds", "labels", "scores"]
+    assert [one["artifact"].partition("/")[0] for one in ran.document["steps"]] == stages
+    assert ran.document["steps"][0]["artifact"].startswith("generator/pretrain-uwav@")
+    made_of = Store(demo_copy.store).get("generator/pretrain-uwav").provenance["inputs"]
+    assert made_of["apart_from"] == str(Store(demo_copy.store).get("dataset/target").reference)
+    assert {one["split"] for one in ran.document["comparison"] if one["measured"]} == {"val", "test"}
+
+
+def test_a_split_without_dense_labels_is_not_compared(tmp_path: Path, avvp: Callable[..., Any]) -> None:
+    store = Store(tmp_path / "store")
+    one = world(12, classes=CLASSES, training=4)
+    stored(store, one, name="own")
+    (tmp_path / "mine.toml").write_text(GOOD.replace('split = "val"', 'split = "test"'))
+    ran = run(avvp, store, str(tmp_path / "mine.toml"), "--dataset", "own", "--features", "own", "--json")
+    assert ran.document["comparison"][0]["measured"] is not None
+    joint = Store(tmp_path / "joint")
+    stored(joint, one, name="own", dense=2)
+    line = (str(tmp_path / "mine.toml"), "--dataset", "own", "--features", "own")
+    ran = run(avvp, joint, *line, "--json")
+    assert (ran.document["comparison"][0]["measured"], ran.document["comparison"][0]["difference"]) == (None, None)
+    assert "nothing to compare" in run(avvp, joint, *line).out
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.04, "+0.0"), (0.04, "+0.0"), (-0.06, "-0.1"), (None, "-")])
+def test_a_difference_that_rounds_to_nothing_has_no_minus(value: float | None, shown: str) -> None:
+    assert _number(value, signed=True) == shown
+
+
+def test_only_scores_are_compared(llp: Store) -> None:
+    with pytest.raises(StoreError, match="holds no scores"):
+        compare(read_recipe("valor"), llp.get("dataset/llp"))
+
+
+@pytest.mark.parametrize("words", [("--use", "generator"), ("--set", "nothing=1")])
+def test_words_that_are_no_pair_are_wrong_use(llp: Store, avvp: Callable[..., Any], words: tuple[str, ...]) -> None:
+    ran = run(avvp, llp, "valor", "--dataset", "llp", "--features", "llp", *words)
+    assert ran.code == 2
+    assert "for example" in ran.err

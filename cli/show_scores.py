@@ -1,10 +1,11 @@
 """How scores are printed: the official protocol with its baselines first, then what else is known of the labels."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from avvp_pipe.cli.console import say, table
+from avvp_pipe.cli.console import say
+from avvp_pipe.cli.console import table as untitled
 from avvp_pipe.store import Artifact
 
 METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Evento")
@@ -41,6 +42,12 @@ def print_scores(artifact: Artifact) -> None:
         _print_classes(document)
     if "agreement" in document:
         _print_agreement(document["agreement"])
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """A table under a line of its own, which a title of the table, broken to its width, would not be."""
+    say(title)
+    untitled("", columns, rows, left=left)
 
 
 def _print_split(one: Mapping[str, Any], method: str, pooling: str) -> None:
@@ -132,7 +139,7 @@ def _print_classes(document: Mapping[str, Any]) -> None:
     rates = next(one for one in document["label_rates"] if one["split"] == last["split"])
     views = [view for view in ("A", "V", "AV") if view in last["classes"][0]]
     shown = views if views == ["AV"] else ["A", "V"]
-    columns = ["class"] + [name for view in shown for name in (f"{view}: P", "R", "F", "ev.F", "on")]
+    columns = ["class"] + [name for view in shown for name in (f"{view}: P", "R", "F", "evF", "on")]
     lines = []
     for place, one in enumerate(last["classes"]):
         cells = [one["class"]]

@@ -4,8 +4,9 @@
 
 A recipe names no files and no artifacts: what it starts from is written `@dataset`, `@features`, `@pretrain-dataset`
 and `@pretrain-features`, and given when it is run; `@apart-from`, a dataset whose videos are kept out of pre-training,
-may be given. A step's other inputs are the ids of earlier steps. Everything in a file is checked when it is read: stages, parameters, roles, kinds, metrics. Published numbers stand as published; what
-is wrong with them is said beside them (`doubt`) and never mended.
+may be given. A step's other inputs are the ids of earlier steps. Everything in a file is checked when it is read:
+stages, parameters, roles, kinds, metrics. Published numbers stand as published; what is wrong with them is said beside
+them (`doubt`) and never mended.
 """
 
 import difflib

@@ -100,8 +100,8 @@ def _starts(recipe: Recipe, steps: Sequence[RecipeStep], given: Mapping[str, str
             )
     if idle := [name for name in recipe.given if name in OPTIONAL and given.get(name) and name not in wanted]:
         raise ParameterError(
-            f"--{idle[0].removeprefix('@')} has no effect: the step of {recipe.name} that heeds it is replaced by --use; "
-            "leave one of the two out"
+            f"--{idle[0].removeprefix('@')} has no effect: the step of {recipe.name} that heeds it is replaced "
+            "by --use; leave one of the two out"
         )
     return {name: str(parse_reference(given[name], kind=GIVEN[name])) for name in sorted(wanted)}
 

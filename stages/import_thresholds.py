@@ -70,6 +70,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         out.put(f"{modality}_f1", np.full(len(classes), np.nan))
         for name in _listed(classes, np.isneginf(array)):
             progress.note(f"{modality}: {name} has threshold -inf, on wherever the weak label names it")
+        for name in _listed(classes, np.isposinf(array)):
+            progress.note(f"{modality}: {name} has threshold inf, never on")
 
 
 def _tree(params: Params) -> "Tree":
@@ -92,7 +94,13 @@ def _read(tree: "Tree", modality: str, classes: list[str]) -> NDArray[Any]:
             f"{path} holds {array.dtype} of shape {array.shape}; wanted floats, one for each of the dataset's "
             f"{len(classes)} classes or a single one. Import them for the dataset they were fitted on"
         )
-    return array if array.shape == (len(classes),) else array.reshape(())
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    if (np.isinf(narrow) & np.isfinite(array)).any():
+        raise StoreError(
+            f"{path} holds {float(np.abs(array[np.isfinite(array)]).max()):g}, which is no threshold of a logit"
+        )
+    return narrow if narrow.shape == (len(classes),) else narrow.reshape(())
 
 
 def _listed(classes: list[str], marked: NDArray[np.bool_]) -> list[str]:

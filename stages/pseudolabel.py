@@ -85,6 +85,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         out.put(f"{modality}_thresholds", thresholds)
     out.describe(classes=list(job.dataset.attrs["classes"]), method=params.method, prompts=cuts.prompts)
     out.describe(weak_filter=cuts.weak_filter, soft=job.soft)
+    if origin := job.features.attrs.get("origin"):
+        out.describe(origin=origin)
     out.describe(temperature=params.temperature if job.soft == "margin" else None)
     shape = (len(clips.status), clips.segments, clips.weak.shape[1])
     for modality in cuts.thresholds._fields:

@@ -76,6 +76,7 @@ def test_the_key_follows_the_bytes(tmp_path: Path, store: Store) -> None:
         (np.zeros((3, 1), np.float32), r"shape \(3, 1\)"),
         (np.zeros(3, np.int64), "holds int64"),
         (np.array([0, np.nan, 0], np.float32), "NaN"),
+        (np.array([0, 1e300, -np.inf]), r"1e\+300, which is no threshold"),
         (np.array([{}, 1, 2], object), "objects"),
         (np.float32(0.5), "one file holds a threshold a class, the other one for all"),
     ],

@@ -162,7 +162,7 @@ def drawn(video_ids: list[str], *, share: float, seed: int) -> NDArray[np.intp]:
     share is part of a larger one.
 
     >>> drawn(["a", "b", "c", "d"], share=0.5, seed=0)
-    array([1, 3])
+    array([0, 3])
     """
     places = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in video_ids]
     first = sorted(range(len(video_ids)), key=places.__getitem__)[: max(1, round(share * len(video_ids)))]

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare(store, seed, network)
         for row in rows:
             found[row.name].append(scored(store, row, seed))
-    facts = f"{len(seeds)} seeds, generators of width {given.width} and {given.layers} layers pre-trained on "
+    facts = f"seeds {given.seeds}, generators of width {given.width} and {given.layers} layers pre-trained on "
     facts += f"{given.videos} simulated UnAV-100 videos for {given.epochs} epochs"
     for split in ("test", "val"):
         of_split = {name: np.array([numbers(one, split) for one in scores]) for name, scores in found.items()}

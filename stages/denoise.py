@@ -56,7 +56,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     for modality in MODALITIES:
         shape = labels.facts(f"{modality}_hard").shape
         out.declare(f"{modality}_hard", shape, "bool")
-        out.declare(f"{modality}_soft", shape, "float32")
+        out.declare(f"{modality}_soft", shape, "float32", compressed=True)
     counts = {modality: _Tally(len(classes)) for modality in _chosen(params)}
     blocks = list(_blocks(len(lengths), list(out.pending())))
     for rows, missing in progress.track(blocks, total=len(blocks), label="denoise"):

@@ -122,11 +122,12 @@ def _declare(out: "Builder", parts: list[_Part], tree: "Tree", lengths: NDArray[
     clips, nan = len(lengths), float("nan")
     for part in parts:
         name, width, dtype = part.stream.array, part.facts.width, _stored_dtype(part.facts.dtype)
-        out.declare(name, (clips, part.segments, width), dtype, fill=nan)
+        holes = part.segments > lengths.min(initial=part.segments) or not tree.complete.all()  # NaN, which shrinks
+        out.declare(name, (clips, part.segments, width), dtype, fill=nan, compressed=bool(holes))
         if part.native:
             rows = np.where(tree.complete, part.facts.rows, 0).astype(np.int32)
             out.put(f"native_{name}_lengths", rows)
-            out.declare(f"native_{name}", (clips, int(rows.max(initial=0)), width), dtype, fill=nan)
+            out.declare(f"native_{name}", (clips, int(rows.max(initial=0)), width), dtype, fill=nan, compressed=True)
             different = np.flatnonzero(tree.complete & (part.facts.rows != lengths))
             progress.note(
                 f"{name}: {len(different)} clips have another number of rows than of seconds, such as "

@@ -71,7 +71,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     names = dataset.strings("video_ids")
     arrays["status"] = clips.status
     for name, array in arrays.items():
-        out.declare(name, array.shape, array.dtype.name, fill=float("nan") if name.endswith("_logits") else 0)
+        fill = float("nan") if name.endswith("_logits") else 0
+        out.declare(name, array.shape, array.dtype.name, fill=fill, compressed=True)
     for shard in out.pending():
         lacking = [row for row in range(shard.start, shard.stop) if not tree.complete[row]]
         failures = [missing(tree, row, names[row]) for row in lacking]
@@ -179,7 +180,7 @@ def _soft_facts(params: Params) -> dict[str, Any]:
 STAGE = Stage(
     name="import-labels",
     kind="labels",
-    version=1,
+    version=2,
     summary="Take over pseudo-labels that were made elsewhere, one .npy file a clip.",
     reads={"dataset": Reads("dataset", "Whose clips: ids, order, weak labels and classes.")},
     params=Params,
@@ -188,3 +189,4 @@ STAGE = Stage(
     shard_rows=1024,
     example="avvp-pipe import-labels --dataset dataset/llp --layout uwav --source run --name llp-uwav-released",
 )
+# version 2: compressed

@@ -90,9 +90,9 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     out.describe(temperature=params.temperature if job.soft == "margin" else None)
     shape = (len(clips.status), clips.segments, clips.weak.shape[1])
     for modality in cuts.thresholds._fields:
-        out.declare(f"{modality}_logits", shape, "float32", fill=float("nan"))
+        out.declare(f"{modality}_logits", shape, "float32", fill=float("nan"), compressed=True)
         out.declare(f"{modality}_hard", shape, "bool")
-        out.declare(f"{modality}_soft", shape, "float32")
+        out.declare(f"{modality}_soft", shape, "float32", compressed=True)
     out.declare("status", shape[:1], "uint8")
     floors, known = _floors(job, params.floor_split)
     shards = list(out.pending())

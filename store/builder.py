@@ -147,10 +147,12 @@ class Builder:
         if array.size:
             stored[...] = array
 
-    def declare(self, name: str, shape: tuple[int, ...], dtype: str, *, fill: float = 0) -> None:
+    def declare(
+        self, name: str, shape: tuple[int, ...], dtype: str, *, fill: float = 0, compressed: bool | None = None
+    ) -> None:
         """Announce an array whose first axis is the clips, to be written shard by shard with `write`.
 
-        Floating-point data stay uncompressed (embeddings do not shrink), everything else is zstd; each
+        compressed: with zstd; None compresses all but floating-point data, since embeddings do not shrink. Each
         chunk ends in a crc32c checksum. `fill` is what unwritten rows read as: NaN for features.
         """
         if self._rows and shape[0] != self._rows:
@@ -171,7 +173,7 @@ class Builder:
                     "remove it to build from the start: avvp-pipe gc --leftovers"
                 )
             return
-        compress = () if np.dtype(dtype).kind == "f" else (ZstdCodec(),)
+        compress = (ZstdCodec(),) if (np.dtype(dtype).kind != "f" if compressed is None else compressed) else ()
         self._group.create_array(
             name,
             shape=shape,

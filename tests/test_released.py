@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -255,12 +256,14 @@ def without(prefix: str) -> Callable[[dict[str, bytes]], None]:
 
 
 def bomb(files: dict[str, bytes]) -> None:
-    """A chunk that says it decodes to a terabyte, with a right checksum."""
+    """A shard of one chunk that says it decodes to a terabyte, with right checksums."""
     import google_crc32c  # zarr's own
 
-    frame = b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + (2**40).to_bytes(8, "little") + b"\x00" * 8
-    checksum = google_crc32c.value(frame).to_bytes(4, "little")
-    files["audio_soft/c/0/0/0"] = frame + checksum
+    def checked(data: bytes) -> bytes:
+        return data + google_crc32c.value(data).to_bytes(4, "little")
+
+    chunk = checked(b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + (2**40).to_bytes(8, "little") + b"\x00" * 8)
+    files["audio_soft/c/0/0/0"] = chunk + checked(struct.pack("<2Q", 0, len(chunk)))
 
 
 def of_format(version: object) -> Callable[[dict[str, bytes]], None]:

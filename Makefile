@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/avvp-pipe demo --out $(OUT) --size $(SIZE)
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

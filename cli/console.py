@@ -90,26 +90,26 @@ def say(text: str = "") -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table on stdout; the first `left` columns are text, the others numbers."""
+    """Print a table on stdout; the first `left` columns are text, the others numbers.
+
+    The title is a line of its own: one of the table would be broken to the table's width.
+    """
     from rich import box
     from rich.console import Console as RichConsole
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(
-        title=Text(plain(title)) if title else None,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-        show_edge=False,
-    )
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(plain(cell)) for cell in row))
     # Where nobody watches, lines are not broken: the reader may be a program.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    RichConsole(width=width, highlight=False).print(shown)
+    out = RichConsole(width=width, highlight=False)
+    if title:
+        out.print(Text(plain(title), style="italic"), soft_wrap=True)
+    out.print(shown)
     print()
 
 

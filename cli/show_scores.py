@@ -1,11 +1,10 @@
 """How scores are printed: the official protocol with its baselines first, then what else is known of the labels."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from avvp_pipe.cli.console import say
-from avvp_pipe.cli.console import table as untitled
+from avvp_pipe.cli.console import say, table
 from avvp_pipe.store import Artifact
 
 METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Evento")
@@ -42,12 +41,6 @@ def print_scores(artifact: Artifact) -> None:
         _print_classes(document)
     if "agreement" in document:
         _print_agreement(document["agreement"])
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """A table under a line of its own, which a title of the table, broken to its width, would not be."""
-    say(title)
-    untitled("", columns, rows, left=left)
 
 
 def _print_split(one: Mapping[str, Any], method: str, pooling: str) -> None:

@@ -108,10 +108,18 @@ def run_step(
     ) as builder:
         if builder is not None:
             stage.run(inputs, params, builder, progress)
+            _carry_origin(inputs, builder)
             state = "built"
     built = store.find(reference)
     assert built is not None, f"{reference} was published and is gone"
     return outcome_of(built, state, reasons if state == "built" else (), started)
+
+
+def _carry_origin(inputs: Mapping[str, Artifact], builder: Builder) -> None:
+    """What was made of simulated or imported things says so too, unless the stage has said where it comes from."""
+    origins = dict.fromkeys(str(one.attrs["origin"]) for one in inputs.values() if one.attrs.get("origin"))
+    if origins and "origin" not in builder.attributes:
+        builder.describe(origin="; ".join(origins))
 
 
 def _reasons(

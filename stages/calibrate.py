@@ -10,7 +10,6 @@ The artifact is all that `pseudolabel` needs to know: thresholds, prompt set, we
 besides (`fitted/`).
 """
 
-import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,8 +30,8 @@ from avvp_pipe.stages.generators import (
     generators_for,
     label_generator,
 )
-from avvp_pipe.stages.generators.cuts import FITTED, allowed
-from avvp_pipe.stages.rows import OK, SEPARATE, rows_of
+from avvp_pipe.stages.generators.cuts import FITTED, allowed, computing
+from avvp_pipe.stages.rows import OK, SEPARATE, by_lot, rows_of
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, option
 
 if TYPE_CHECKING:
@@ -58,6 +57,9 @@ class Params:
     prompts: str = option("auto", "Prompt set to compare with; auto: the method's own.")
     weak_filter: WeakFilter = option(
         "both", "Modalities whose labels are kept within the weak label, here and in the labels."
+    )
+    precision: Literal["fp32", "bf16", "auto"] = option(
+        "fp32", "What a generator computes in, here and in the labels; auto: bf16 where this machine is made for it."
     )
     split: str = option("val", "Split to fit on; its seconds must be labelled.")
     share: Annotated[float, Field(gt=0, le=1)] = option(
@@ -111,7 +113,11 @@ def settle(params: Params, inputs: Inputs) -> Params:
     )
     if params.source == "published":
         _check_published(method, settled)
-    return settled
+    if params.precision != "auto":
+        return settled
+    from avvp_pipe.stages.blocks.device import fast_precision
+
+    return replace(settled, precision=fast_precision("cpu"))
 
 
 def _check_published(method: LabelGenerator, params: Params) -> None:
@@ -136,13 +142,16 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     rows = labelled[drawn(names.tolist(), share=params.share, seed=params.seed)]
     out.put("classes", classes)
     out.describe(classes=classes, method=method.name, mode=params.mode, prompts=params.prompts, source=params.source)
-    out.describe(weak_filter=params.weak_filter, clips=len(rows), labelled_clips=len(labelled))
+    out.describe(
+        weak_filter=params.weak_filter, precision=params.precision, clips=len(rows), labelled_clips=len(labelled)
+    )
     evidence = evidence_of(dataset, features, prompts=params.prompts, rows=rows)
     truth = Labelled(audio=dataset.array("audio")[rows], visual=dataset.array("visual")[rows])
-    if method.fit is None:
-        fit = Fit({}, method.labeller(generators, {})(evidence))
-    else:
-        fit = method.fit(evidence, truth, generators, fit_settings(params))
+    with computing("bf16" if params.precision == "bf16" else "fp32"):
+        if method.fit is None:
+            fit = Fit({}, method.labeller(generators, {})(evidence))
+        else:
+            fit = method.fit(evidence, truth, generators, fit_settings(params))
     for name, array in fit.fitted.items():
         out.put(FITTED + name, array.tolist() if array.dtype.kind == "U" else array)
     if params.source == "published":
@@ -164,8 +173,7 @@ def drawn(video_ids: list[str], *, share: float, seed: int) -> NDArray[np.intp]:
     >>> drawn(["a", "b", "c", "d"], share=0.5, seed=0)
     array([0, 3])
     """
-    places = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in video_ids]
-    first = sorted(range(len(video_ids)), key=places.__getitem__)[: max(1, round(share * len(video_ids)))]
+    first = by_lot(video_ids, str(seed))[: max(1, round(share * len(video_ids)))]
     return np.array(sorted(first), np.intp)
 
 
@@ -221,22 +229,26 @@ def _put_thresholds(
         else:
             labels, lengths = getattr(truth, modality), evidence.features.lengths
             found, samples = search(values, labels, weak, lengths, how, given=cuts)
-            _warn(found, modality, classes, params, progress)
+            if found.undefined:
+                progress.note(f"{modality}: {_lacking(found, classes, params, fitted=cuts is None)}")
             arrays = arrays_of(found, samples)
         for suffix, array in arrays.items():
             out.put(modality + suffix, array)
 
 
-def _warn(found: "Calibration", modality: str, classes: list[str], params: Params, progress: Progress) -> None:
-    for index in found.undefined:
-        name = "all classes" if params.mode == "class-agnostic" else classes[index]
-        if params.source == "published":
-            progress.note(f"{modality}: {name} has no positive to measure F1 on")
-        else:
-            progress.note(
-                f"{modality}: {name} has no positive to fit on; its threshold is {found.thresholds[index]} "
-                f"(--no-positives {params.no_positives})"
-            )
+def _lacking(found: "Calibration", classes: list[str], params: Params, *, fitted: bool) -> str:
+    """Which classes have no positive, and what became of their thresholds."""
+    if len(found.fits) < len(classes):
+        who = "no class has a positive"
+    elif len(found.undefined) == 1:
+        who = f"{classes[found.undefined[0]]} has no positive"
+    else:
+        who = ", ".join(classes[index] for index in found.undefined) + " have no positives"
+    if not fitted:
+        return f"{who} to measure F1 on"
+    cuts = dict.fromkeys(f"{found.thresholds[index]:.6g}" for index in found.undefined)
+    whose = "its threshold is" if len(found.undefined) == 1 else "their threshold is"
+    return f"{who} to fit on; {whose} {', '.join(cuts)} (--no-positives {params.no_positives})"
 
 
 def _tell_scales(evidence: Evidence, params: Params, progress: Progress) -> None:

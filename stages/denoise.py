@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 CLIPS_AT_ONCE = 1024
 MODALITIES = ("audio", "visual")
-CARRIED = ("origin", "weak_filter")
-"""Attributes of the labels that hold of the denoised ones, too: where they come from, and where a label could be."""
 Counts = dict[str, Any]
 
 
@@ -66,7 +64,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     flipped = {modality: tally.counts(classes) | idle[modality] for modality, tally in counts.items()}
     _tell_flips(flipped, params, progress)
     out.describe(classes=classes, method=f"{labels.attrs.get('method', labels.name)} + pld", flipped=flipped)
-    out.describe(**{name: labels.attrs[name] for name in CARRIED if name in labels.attrs})
+    if "weak_filter" in labels.attrs:  # where a label could be
+        out.describe(weak_filter=labels.attrs["weak_filter"])
 
 
 class _Tally:

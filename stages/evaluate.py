@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.rows import OK, SEPARATE, check_same_clips
+from avvp_pipe.stages.rows import JOINT, OK, SEPARATE, check_same_clips
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option
 from avvp_pipe.store import StoreError
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("audio", "visual")
-JOINT = 2
-"""The dataset's `dense` code of clips of which only what is heard and seen at once is known."""
 DENSE = {SEPARATE: "separate", JOINT: "joint"}
 POOLINGS: "tuple[Literal['official'], Literal['micro'], Literal['class-macro']]" = ("official", "micro", "class-macro")
 
@@ -75,8 +73,6 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         annotations=dict(dataset.provenance.get("sources", {})),
         scores=[_document(one, params) for one in scored],
     )
-    if origin := predictions.attrs.get("origin"):
-        out.describe(origin=origin)
     _put_scores(out, scored, params, len(dataset.attrs["classes"]))
     _put_whole(out, inputs)
 

@@ -31,7 +31,7 @@ from avvp_pipe.stages.generators import (
     generators_for,
     label_generator,
 )
-from avvp_pipe.stages.generators.cuts import allowed
+from avvp_pipe.stages.generators.cuts import allowed, computing
 from avvp_pipe.stages.rows import OK, put_clips
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, option
 
@@ -73,7 +73,9 @@ class _Job:
     floor_batch: int
 
     def logits(self, rows: slice) -> Logits:
-        return self.labeller(evidence_of(self.dataset, self.features, prompts=self.cuts.prompts, rows=rows))
+        evidence = evidence_of(self.dataset, self.features, prompts=self.cuts.prompts, rows=rows)
+        with computing(self.cuts.precision):
+            return self.labeller(evidence)
 
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
@@ -84,9 +86,7 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     for modality, thresholds in cuts.thresholds._asdict().items():
         out.put(f"{modality}_thresholds", thresholds)
     out.describe(classes=list(job.dataset.attrs["classes"]), method=params.method, prompts=cuts.prompts)
-    out.describe(weak_filter=cuts.weak_filter, soft=job.soft)
-    if origin := job.features.attrs.get("origin"):
-        out.describe(origin=origin)
+    out.describe(weak_filter=cuts.weak_filter, soft=job.soft, precision=cuts.precision)
     out.describe(temperature=params.temperature if job.soft == "margin" else None)
     shape = (len(clips.status), clips.segments, clips.weak.shape[1])
     for modality in cuts.thresholds._fields:

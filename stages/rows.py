@@ -1,5 +1,7 @@
 """Rows: every artifact about clips keeps the dataset's order, so that row i is the same clip everywhere."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +14,9 @@ if TYPE_CHECKING:
 
 OK = 1
 """Status of a clip that could be processed; the other codes are in `stages/media/errors.py`."""
-
-
-SEPARATE = 1
-"""The dataset's `dense` code of clips whose audio and visual events are labelled separately, second by second."""
+NONE, SEPARATE, JOINT = 0, 1, 2
+"""The dataset's `dense` codes of clips: their seconds are not labelled; those of audio and vision are, each by itself;
+only what is heard and seen at once is known."""
 
 
 def check_same_clips(*artifacts: "Artifact") -> None:
@@ -61,3 +62,15 @@ def rows_of(dataset: "Artifact", split: str, *, status: NDArray[Any] | None = No
         if not chosen.any():
             raise StoreError(f"every clip of split {split!r} in {dataset.reference} failed; see `avvp-pipe show`")
     return np.flatnonzero(chosen)
+
+
+def by_lot(video_ids: Sequence[str], lot: str) -> list[int]:
+    """The clips in an order drawn at random, as their rows: (N,).
+
+    Which of two clips comes first depends on their ids and on `lot` alone, not on other clips or on their order.
+
+    >>> by_lot(["a", "b", "c", "d"], "0")
+    [0, 3, 2, 1]
+    """
+    drawn = [hashlib.sha256(f"{lot}:{name}".encode()).hexdigest() for name in video_ids]
+    return sorted(range(len(drawn)), key=drawn.__getitem__)

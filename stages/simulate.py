@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from avvp_pipe.stages.rows import OK, SEPARATE, put_clips
+from avvp_pipe.stages.rows import JOINT, NONE, OK, SEPARATE, put_clips
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option
 from avvp_pipe.store import StoreError
 
@@ -102,7 +102,6 @@ def _shard(
 
 def _truths(dataset: "Artifact", rows: slice, lenders: "Donors", params: Params) -> "Iterator[ClipTruth]":
     """What really happens in these clips, one after the other."""
-    from avvp_pipe.stages.datasets.records import JOINT
     from avvp_pipe.stages.simulation import ClipTruth, borrowed, extended
 
     names, classes = dataset.strings("video_ids")[rows], tuple(dataset.attrs["classes"])
@@ -119,7 +118,6 @@ def _truths(dataset: "Artifact", rows: slice, lenders: "Donors", params: Params)
 
 
 def _lenders(dataset: "Artifact", params: Params) -> "Donors":
-    from avvp_pipe.stages.datasets.records import NONE
     from avvp_pipe.stages.simulation import donors
 
     dense = dataset.array("dense")

@@ -113,8 +113,6 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     put_clips(out, dataset)
     out.put("status", status)
     out.describe(classes=list(dataset.attrs["classes"]), method=method_of(params, labels), best_epoch=fitted.best_epoch)
-    if origin := features.attrs.get("origin"):
-        out.describe(origin=origin)
     put_network(out, network, fitted.best, fitted.history)
     for name, array in _predictions(model.eval(), clips, np.arange(len(status))).items():
         out.put(name, array)

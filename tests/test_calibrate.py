@@ -88,6 +88,22 @@ def test_without_the_filter_the_sweep_and_the_labels_reach_beyond_the_weak_label
     assert not ((labels.array("visual_soft") > 0) & ~weak).any()
 
 
+# Precision
+
+
+def test_labels_are_computed_in_the_precision_of_their_thresholds(bench: Bench) -> None:
+    stored_generator(bench.store, "uwav")
+    exact, rough = (bench.calibrate("uwav", name=name, precision=name) for name in ("fp32", "bf16"))
+    assert (exact.described["precision"], rough.described["precision"]) == ("fp32", "bf16")
+    labels = {name: bench.label("uwav", name=name, thresholds=name) for name in ("fp32", "bf16")}
+    for modality in ("audio", "visual"):
+        one, other = (labels[name].array(f"{modality}_logits") for name in ("fp32", "bf16"))
+        assert other.dtype == np.float32
+        assert not np.array_equal(one, other, equal_nan=True)
+        np.testing.assert_allclose(one, other, rtol=0, atol=0.05 * float(np.nanstd(one)))
+    assert bench.calibrate("uwav", name="auto", precision="auto").described["precision"] in ("fp32", "bf16")
+
+
 # Published thresholds
 
 

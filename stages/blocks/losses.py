@@ -22,6 +22,7 @@ __all__ = [
     "Mixup",
     "class_balance",
     "draw_mixup",
+    "log_of_both",
     "mixup_loss",
     "segment_loss",
     "video_loss",
@@ -128,3 +129,12 @@ def mixup_loss(features: Tensor, targets: Tensor, mixup: Mixup, classifier: Call
     own = functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
     others = functional.binary_cross_entropy_with_logits(logits, targets[other].to(logits.dtype))
     return mixup.share * own + (1 - mixup.share) * others
+
+
+def log_of_both(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of p and of 1 - p, where p is the product of two sigmoids, from their logits; any one shape.
+
+    log p = log s(a) + log s(b), and log(1 - p) = log p + log(e^-a + e^-b + e^-(a+b)); neither saturates.
+    """
+    log_both = functional.logsigmoid(first) + functional.logsigmoid(second)
+    return log_both, log_both + torch.stack((-first, -second, -first - second)).logsumexp(dim=0)

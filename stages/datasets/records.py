@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.datasets.prompts import Prompts
+from avvp_pipe.stages.rows import JOINT, NONE, SEPARATE
 
 SPLITS = ("train", "val", "test")
-
-NONE, SEPARATE, JOINT = 0, 1, 2
-"""Codes of `Dataset.dense`: seconds not labelled; audio and vision labelled separately; only both at once."""
 
 CELLS_LIMIT = 2**33
 """Clips times segments of the longest times classes: bytes of each of three arrays."""

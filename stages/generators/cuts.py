@@ -1,6 +1,7 @@
 """What a thresholds artifact says about making labels: where to cut, and what has to be as it was in calibration."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 WeakFilter = Literal["both", "audio", "visual", "none"]
 """The modalities whose labels are kept within the weak label."""
+Precision = Literal["fp32", "bf16"]
+"""What the matrix products of a generator are computed in."""
 FITTED = "fitted/"
 """Prefix of the arrays that a method learnt on the validation split besides thresholds."""
 
@@ -27,11 +30,23 @@ class Cuts:
     prompts: str
     """The prompt set that the logits were calibrated with."""
     weak_filter: WeakFilter = "both"
+    precision: Precision = "fp32"
     fitted: Fitted = field(default_factory=dict)
 
     def filters(self, modality: str) -> bool:
         """Whether the labels of this modality are kept within the weak label."""
         return filters(self.weak_filter, modality)
+
+
+def computing(precision: Precision) -> AbstractContextManager[None]:
+    """Inside, the matrix products of generators are computed in this precision."""
+    if precision == "fp32":
+        return nullcontext()
+    import torch
+
+    from avvp_pipe.stages.blocks.device import autocast
+
+    return autocast(torch.device("cpu"), precision)
 
 
 def filters(weak_filter: WeakFilter, modality: str) -> bool:
@@ -76,6 +91,7 @@ def cuts_of(method: LabelGenerator, artifact: "Artifact | None", classes: Sequen
         Thresholds(artifact.array("audio"), artifact.array("visual")),
         prompts=str(artifact.attrs.get("prompts", method.prompts)),
         weak_filter=weak_filter,
+        precision="bf16" if artifact.attrs.get("precision") == "bf16" else "fp32",
         fitted={name: artifact.array(FITTED + name) for name in names},
     )
 

@@ -50,6 +50,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avvp_pipe.stages.blocks.attention import one_of, valid_mask
+from avvp_pipe.stages.blocks.losses import log_of_both
 
 __all__ = [
     "AUDIO_SIMILARITY",
@@ -195,15 +196,14 @@ def _alone(logits: Tensor) -> LogPair:
 def _combined(first: Tensor, second: Tensor, combine: Combine) -> LogPair:
     """Two logits -> log p and log(1 - p) of both at once.
 
-    The product is as in `uwav.audio_visual_loss`; of the geometric mean g, 1 - g = (1 - g^2) / (1 + g).
+    Of the geometric mean g, 1 - g = (1 - g^2) / (1 + g).
     """
     if combine == "min":
         return _alone(torch.minimum(first, second))
     if combine == "mean":
         (on, off), (other_on, other_off) = _alone(first), _alone(second)
         return torch.logaddexp(on, other_on) - math.log(2), torch.logaddexp(off, other_off) - math.log(2)
-    both = functional.logsigmoid(first) + functional.logsigmoid(second)
-    not_both = both + torch.stack((-first, -second, -first - second)).logsumexp(dim=0)
+    both, not_both = log_of_both(first, second)
     if combine == "product":
         return both, not_both
     return both / 2, not_both - functional.softplus(both / 2)

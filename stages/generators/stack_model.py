@@ -10,7 +10,6 @@ What is minimised is cross-entropy, summed over cells, + (|weight|² + |deviatio
 (2 * strength): classes of which little is known fall back on what holds for all.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.stages.generators.records import Logits
 from avvp_pipe.stages.generators.stack_inputs import Cells, Floats, Units, column, in_units, units_of, valid_of
+from avvp_pipe.stages.rows import by_lot
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -82,9 +82,8 @@ def folds_of(video_ids: Sequence[str], folds: int, *, seed: int) -> NDArray[np.i
     >>> folds_of(["a", "b", "c", "d"], 2, seed=0)
     array([1, 1, 0, 0])
     """
-    drawn = [hashlib.sha256(f"fold {seed}:{name}".encode()).hexdigest() for name in video_ids]
-    place = np.empty(len(drawn), np.int64)
-    place[sorted(range(len(drawn)), key=drawn.__getitem__)] = np.arange(len(drawn))
+    place = np.empty(len(video_ids), np.int64)
+    place[by_lot(video_ids, f"fold {seed}")] = np.arange(len(video_ids))
     return place % folds
 
 

@@ -71,7 +71,7 @@ def _logits(model: "TemporalGenerator", features: SegmentFeatures) -> Logits:
             tensors = [tensor_on("cpu", _filled(each, known)) for each, known in zip(given, there, strict=True)]
             parsed = model(*tensors, *text, tensor_on("cpu", lengths))
             for out, logits, known in zip(found, parsed, there, strict=True):
-                out[rows, :longest][known] = logits.numpy()[known]
+                out[rows, :longest][known] = logits.float().numpy()[known]
     return found
 
 

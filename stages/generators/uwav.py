@@ -37,9 +37,9 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from avvp_pipe.stages.blocks.attention import Attend, EncoderLayer, attention_mask, one_of, stack, valid_mask
+from avvp_pipe.stages.blocks.losses import log_of_both
 from avvp_pipe.stages.blocks.packing import Packing, pack, packing_of
 from avvp_pipe.stages.blocks.weights import renamed
 
@@ -125,7 +125,9 @@ class _Stream(nn.Module):
             stream = stream + pack(waves.expand(len(features), -1, -1), packing)
         for layer in self.layers:
             stream = layer(stream, mask, packing)
-        logits: Tensor = self.leave(stream) @ text.T * self.factor()
+        stream = self.leave(stream)
+        with torch.autocast(stream.device.type, enabled=False):  # logits of 8 bits would tie at thresholds
+            logits: Tensor = stream.float() @ text.T * self.factor()
         return logits if packing is None else packing.spread(logits)
 
     def factor(self) -> Tensor | float:
@@ -183,16 +185,12 @@ def audio_visual_loss(
     L = sum_btc m[b,t] w[b,c] BCE(sigmoid(z_a) sigmoid(z_v), y) / (C sum m): m marks the seconds within lengths
     (B,), w is `present_weight` for classes that occur anywhere in the clip and 1 for the others.
     Logits and labels (B, T, C), labels bool or 0/1.  UWAV, released code; `present_weight=1` is the paper's.
-
-    Computed from logits: log p = log s(a) + log s(v), and log(1-p) = log s(a) + log s(v) +
-    log(e^-a + e^-v + e^-(a+v)), where s is the sigmoid; neither saturates.
     """
     valid = valid_mask(lengths, labels.shape[1])
     truth = labels.to(torch.bool)
     present = (truth & valid[:, :, None]).any(dim=1, keepdim=True).expand_as(truth)
     audio, visual = audio_logits[valid].float(), visual_logits[valid].float()
-    log_both = functional.logsigmoid(audio) + functional.logsigmoid(visual)
-    log_not_both = log_both + torch.stack((-audio, -visual, -audio - visual)).logsumexp(dim=0)
+    log_both, log_not_both = log_of_both(audio, visual)
     entropy = -torch.where(truth[valid], log_both, log_not_both)
     return (entropy * torch.where(present[valid], present_weight, 1.0)).mean()
 

@@ -70,7 +70,7 @@ def by_lot(video_ids: Sequence[str], lot: str) -> list[int]:
     Which of two clips comes first depends on their ids and on `lot` alone, not on other clips or on their order.
 
     >>> by_lot(["a", "b", "c", "d"], "0")
-    [0, 3, 2, 1]
+    [3, 0, 2, 1]
     """
     drawn = [hashlib.sha256(f"{lot}:{name}".encode()).hexdigest() for name in video_ids]
     return sorted(range(len(drawn)), key=drawn.__getitem__)

@@ -39,7 +39,7 @@ from avvp_pipe.stages.stage import Silent
 from avvp_pipe.store import Builder, Identity, Reference, Store
 
 CLIPS, LABELLED, SEGMENTS, CLASSES = 3_849, 649, 10, 25
-NETWORK = Network(width=256, heads=4, ffn=1024, layers=5)
+NETWORK = Network(width=256, heads=4, ffn=512, layers=5)
 WANTED = 10.0
 TURNS = 2
 NAMES = [f"class {number}" for number in range(CLASSES)]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.runner import Outcome, Step, run_step
 from avvp_pipe.pipeline.settings import settings_of
-from avvp_pipe.stages.stage import Progress
+from avvp_pipe.stages.stage import Progress, make_params
 from avvp_pipe.store import Store
 
 Size = Literal["tiny", "small", "full"]
@@ -154,10 +155,13 @@ def run_demo(out: Path, *, size: Size, seed: int, settings: Sequence[str], progr
 
     Raises what the steps raise; what is finished by then is kept and found again by the next run.
     """
+    steps = plan(out / "world", size=size, seed=seed, settings=settings)
+    for step in steps:  # what is wrong is told before anything is rendered
+        make_params(STAGES[step.stage], step.params)
     render_videos(out / "world", size=size, seed=seed, workers=0, progress=progress)
     store = Store(out / "artifacts")
     outcomes = []
-    for step in plan(out / "world", size=size, seed=seed, settings=settings):
+    for step in steps:
         outcome = run_step(store, step, progress=progress)
         progress.note(f"{outcome.state} {outcome.artifact.reference} ({outcome.seconds:.1f} s)")
         outcomes.append(outcome)

@@ -173,7 +173,9 @@ def test_an_unknown_parameter_of_the_demo_is_refused_with_a_suggestion(
 ) -> None:
     ran = avvp("demo", "--out", tmp_path, "--dry-run", "--set", "calibrate.mod=x")
     assert "calibrate has no parameter 'mod'; did you mean 'mode'?" in ran.out + ran.err
-    assert avvp("demo", "--out", tmp_path, "--set", "nothing").code == WRONG_USE
+    for wrong in ("nothing", "calibrate.mod=x"):
+        assert avvp("demo", "--out", tmp_path, "--set", wrong).code == WRONG_USE
+    assert not list(tmp_path.iterdir())
 
 
 STAGES = ("dataset", "decode", "extract", "pretrain", "calibrate", "pseudolabel", "train-parser", "evaluate")

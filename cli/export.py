@@ -11,7 +11,7 @@ from avvp_pipe.cli.console import FOUND_WRONG, Console, say
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact
 
-LayoutName = Literal["uwav", "valor", "classic", "unav", "llp-csv", "label-studio"]
+LayoutName = Literal["uwav", "valor", "valor++", "classic", "unav", "llp-csv", "label-studio"]
 IdForm = Literal["auto", "whole", "youtube"]
 SHOWN_FAILURES = 10
 

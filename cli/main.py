@@ -14,6 +14,7 @@ from avvp_pipe.cli.grouped_help import GroupedCommand
 from avvp_pipe.cli.merge import merge
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 from avvp_pipe.cli.overlap import overlap
+from avvp_pipe.cli.parse import parse_command
 from avvp_pipe.cli.recipes import recipes
 from avvp_pipe.cli.stage_command import stage_command
 from avvp_pipe.pipeline.catalogue import STAGES
@@ -43,7 +44,8 @@ def common(
 
 
 for _stage in STAGES.values():
-    app.command(name=_stage.name, cls=GroupedCommand, rich_help_panel="Stages")(stage_command(_stage))
+    _made = parse_command if _stage.name == "parse" else stage_command  # which takes videos too
+    app.command(name=_stage.name, cls=GroupedCommand, rich_help_panel="Stages")(_made(_stage))
 
 
 @app.command(rich_help_panel="Store")
@@ -111,7 +113,7 @@ def status(store: StorePath = DEFAULT_STORE_PATH, json: AsJson = False, verbose:
 def export(
     reference: Annotated[str, typer.Argument(help="kind/name, kind/name@key, kind/name@tag, or a released zip.")],
     layout: Annotated[
-        Literal["uwav", "valor", "classic", "unav", "llp-csv", "label-studio"],
+        Literal["uwav", "valor", "valor++", "classic", "unav", "llp-csv", "label-studio"],
         typer.Option(help="Whose files to write."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files; must not be there yet, or be empty.")],

@@ -21,5 +21,11 @@ RetryFailed = Annotated[
         "--retry-failed", help="Try again the clips that failed or whose files have changed; take over the others."
     ),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds", help="Several seeds between commas: an artifact NAME-seedN of each, and mean and spread of scores."
+    ),
+]
 
 DEFAULT_STORE_PATH = DEFAULT_STORE

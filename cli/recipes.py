@@ -1,4 +1,4 @@
-"""The commands about recipes: which published labels there are, how each is made, make them and compare."""
+"""The commands about recipes: which published labels and parsers there are, make them and compare."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 recipes = typer.Typer(
     name="recipes",
-    help="Published labels: how each is made, and its numbers beside yours.",
+    help="Published labels and parsers: how each is made, and its numbers beside yours.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -103,6 +103,9 @@ def run_one(
     name: Name,
     dataset: Annotated[str, typer.Option(help="The dataset to label (dataset/NAME).")] = "",
     features: Annotated[str, typer.Option(help="Its features (features/NAME).")] = "",
+    parser_features: Annotated[
+        str, typer.Option(help="Its features that the parser reads, where labels are made of others (features/NAME).")
+    ] = "",
     pretrain_dataset: Annotated[str, typer.Option(help="What generators are pre-trained on (dataset/NAME).")] = "",
     pretrain_features: Annotated[str, typer.Option(help="Its features (features/NAME).")] = "",
     apart_from: Annotated[
@@ -136,6 +139,7 @@ def run_one(
     given = {
         "@dataset": dataset,
         "@features": features,
+        "@parser-features": parser_features,
         "@pretrain-dataset": pretrain_dataset,
         "@pretrain-features": pretrain_features,
         "@apart-from": apart_from,

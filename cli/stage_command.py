@@ -4,15 +4,29 @@ import copy
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded
 from avvp_pipe.cli.grouped_help import examples
-from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Force, Quiet, RetryFailed, StorePath, Verbose
+from avvp_pipe.cli.options import (
+    DEFAULT_STORE_PATH,
+    AsJson,
+    DryRun,
+    Force,
+    Quiet,
+    RetryFailed,
+    Seeds,
+    StorePath,
+    Verbose,
+)
 from avvp_pipe.stages.stage import ParameterError, Stage
+
+if TYPE_CHECKING:
+    from avvp_pipe.pipeline.runner import Step
+    from avvp_pipe.store import Store
 
 Name = Annotated[
     str | None, typer.Option("--name", help="What to call the artifact; made up from the inputs where left out.")
@@ -26,6 +40,7 @@ COMMON: dict[str, tuple[str, Any, Any]] = {
     "dry_run": (THIS_RUN, DryRun, False),
     "force": (THIS_RUN, Force, False),
     "retry_failed": (THIS_RUN, RetryFailed, False),
+    "seeds": (THIS_RUN, Seeds, None),
     "json": (OUTPUT, AsJson, False),
     "verbose": (OUTPUT, Verbose, False),
     "quiet": (OUTPUT, Quiet, False),
@@ -78,7 +93,7 @@ def _signature(stage: Stage) -> list[inspect.Parameter]:
         option = typer.Option(names, help=field.metadata["help"], rich_help_panel=field.metadata["panel"])
         found.append(_parameter(field.name, Annotated[hints[field.name], option], field.default))
     for name, (panel, kind, default) in COMMON.items():
-        if name != "retry_failed" or stage.retries:
+        if {"retry_failed": stage.retries, "seeds": stage.seeds}.get(name, True):
             found.append(_parameter(name, _under(panel, kind), default))
     return found
 
@@ -98,30 +113,46 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def run_stage(
     stage: Stage, name: str | None, given: dict[str, Any], *, store: str, dry_run: bool, force: bool, console: Console
 ) -> None:
-    """Run one step and print what became of it. Exits with 1 where clips failed."""
+    """Run one step, or one a seed, and print what became of it. Exits with 1 where clips failed."""
     from avvp_pipe.cli.show import print_outcome
-    from avvp_pipe.cli.show_plan import print_plan
-    from avvp_pipe.pipeline.forecast import forecast
+    from avvp_pipe.cli.show_seeds import print_seeds
     from avvp_pipe.pipeline.names import step_name
     from avvp_pipe.pipeline.runner import Step, run_step
-    from avvp_pipe.pipeline.status import conditions, made_anew, requested_steps
+    from avvp_pipe.pipeline.seeds import seed_steps, seeds_of
     from avvp_pipe.store import Store
 
     opened = Store(store)
-    retry_failed = bool(given.pop("retry_failed", False))
+    retry_failed, text = bool(given.pop("retry_failed", False)), given.pop("seeds", None)
     if force and retry_failed:
         raise ParameterError("--force builds all clips anew, --retry-failed only those that failed; give one of them")
     inputs = {role: given.pop(role) for role in stage.reads}
-    inputs = {role: text for role, text in inputs.items() if text is not None}
+    inputs = {role: reference for role, reference in inputs.items() if reference is not None}
     step = Step(stage.name, step_name(stage, name, given, inputs), given, inputs)
+    seeds = () if text is None else seeds_of(text)
+    steps = seed_steps(step, seeds) if seeds else (step,)
     if dry_run:
-        asked = [other for other in requested_steps(opened) if other.reference != step.reference]
-        planned = [one for one in conditions(opened, [*asked, step]) if one.reference.kind == stage.kind]
-        cost = forecast(opened, step, progress=console, force=force, retry_failed=retry_failed)
-        mine = [one for one in planned if one.reference.name == step.name]
-        print_plan([made_anew(opened, one, force=force, retry_failed=retry_failed) for one in mine], cost, console)
+        _plan(opened, stage, steps, console, force=force, retry_failed=retry_failed)
         return
-    outcome = run_step(opened, step, progress=console, force=force, retry_failed=retry_failed)
-    print_outcome(opened, outcome, console)
-    if outcome.failures:
+    outcomes = [run_step(opened, one, progress=console, force=force, retry_failed=retry_failed) for one in steps]
+    if seeds:
+        print_seeds(outcomes, seeds, console)
+    else:
+        print_outcome(opened, outcomes[0], console)
+    if any(outcome.failures for outcome in outcomes):
         raise typer.Exit(FOUND_WRONG)
+
+
+def _plan(
+    opened: "Store", stage: Stage, steps: "Sequence[Step]", console: Console, *, force: bool, retry_failed: bool
+) -> None:
+    """Print how the steps stand, and what the first of them would cost."""
+    from avvp_pipe.cli.show_plan import print_plan
+    from avvp_pipe.pipeline.forecast import forecast
+    from avvp_pipe.pipeline.status import conditions, made_anew, requested_steps
+
+    references = {one.reference for one in steps}
+    asked = [other for other in requested_steps(opened) if other.reference not in references]
+    planned = [one for one in conditions(opened, [*asked, *steps]) if one.reference.kind == stage.kind]
+    cost = forecast(opened, steps[0], progress=console, force=force, retry_failed=retry_failed)
+    mine = [one for one in planned if one.reference.name in {step.name for step in steps}]
+    print_plan([made_anew(opened, one, force=force, retry_failed=retry_failed) for one in mine], cost, console)

@@ -10,7 +10,9 @@ from avvp_pipe.stages import (
     import_features,
     import_generator,
     import_labels,
+    import_parser,
     import_thresholds,
+    parse,
     pretrain,
     pseudolabel,
     simulate,
@@ -33,7 +35,9 @@ STAGES: dict[str, Stage] = {
         pseudolabel.STAGE,  # features (+ generator), thresholds, weak labels -> labels
         import_labels.STAGE,  # or: label files of others -> labels
         train_parser.STAGE,  # labels, features -> parser
+        import_parser.STAGE,  # or: a released checkpoint -> parser
         denoise.STAGE,  # labels, a parser trained on them -> labels, with the doubtful ones flipped
-        evaluate.STAGE,  # labels or parser against dense labels -> scores
+        parse.STAGE,  # a parser, features -> predictions
+        evaluate.STAGE,  # labels, parser or predictions against dense labels -> scores
     )
 }

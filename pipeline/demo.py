@@ -31,10 +31,10 @@ LABELS: Mapping[str, Mapping[str, str]] = {
 }
 """Every method, and the temporal generators it runs."""
 PARSERS: Mapping[str, Mapping[str, Any]] = {
-    "weak": {"targets": "weak", "reweight": "none", "mixup": False},
-    "hard": {"targets": "hard", "reweight": "none", "mixup": False},
-    "soft": {"targets": "soft", "reweight": "none", "mixup": False},
-    "full": {"targets": "soft", "reweight": "code", "mixup": True},
+    "weak": {"targets": "weak", "reweight": "none", "mixup": "none"},
+    "hard": {"targets": "hard", "reweight": "none", "mixup": "none"},
+    "soft": {"targets": "soft", "reweight": "none", "mixup": "none"},
+    "full": {"targets": "soft", "reweight": "code", "mixup": "soft"},
 }
 """What supervises the four parsers: weak labels only, then UWAV's labels, hard, soft, and with everything on."""
 

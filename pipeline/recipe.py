@@ -1,12 +1,12 @@
-"""Recipes: how labels of a published table row are made, as a file, with the numbers that the paper printed.
+"""Recipes: how labels or a parser of a published table row are made, as a file, with the numbers that were printed.
 
     pipeline/recipes/valor.toml -> Recipe: steps (stage, parameters, inputs) and published rows (split, metrics, source)
 
-A recipe names no files and no artifacts: what it starts from is written `@dataset`, `@features`, `@pretrain-dataset`
-and `@pretrain-features`, and given when it is run; `@apart-from`, a dataset whose videos are kept out of pre-training,
-may be given. A step's other inputs are the ids of earlier steps. Everything in a file is checked when it is read:
-stages, parameters, roles, kinds, metrics. Published numbers stand as published; what is wrong with them is said beside
-them (`doubt`) and never mended.
+A recipe names no files and no artifacts: what it starts from is written `@dataset`, `@features`, `@parser-features`
+(where a parser reads others than labels are made of), `@pretrain-dataset` and `@pretrain-features`, and given when it
+is run; `@apart-from`, a dataset whose videos are kept out of pre-training, may be given. A step's other inputs are the
+ids of earlier steps. Everything in a file is checked when it is read: stages, parameters, roles, kinds, metrics.
+Published numbers stand as published; what is wrong with them is said beside them (`doubt`) and never mended.
 """
 
 import difflib
@@ -40,6 +40,7 @@ METRICS = ("A", "V", "AV", "Type", "Event")
 GIVEN: Mapping[str, str] = {
     "@dataset": "dataset",
     "@features": "features",
+    "@parser-features": "features",
     "@pretrain-dataset": "dataset",
     "@pretrain-features": "features",
     "@apart-from": "dataset",
@@ -64,6 +65,8 @@ class Published:
     """Metric -> F in percent, as printed; not all tables print all."""
     event: dict[str, float] = field(default_factory=dict)
     pooling: Literal["official", "micro", "class-macro"] = "official"
+    dense: Literal["separate", "joint"] = "separate"
+    """Of what the clips' seconds say: each modality, or only what is heard and seen at once (UnAV-100)."""
     doubt: str = ""
     """What speaks against the row, or against comparing with it; empty: nothing known."""
 
@@ -82,7 +85,7 @@ class RecipeStep:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to make the labels of one published row."""
+    """How to make the labels, or the parser, of one published row."""
 
     name: str
     title: str

@@ -137,7 +137,8 @@ def compare(recipe: Recipe, scores: Artifact) -> tuple[Compared, ...]:
     origin, rows = str(scores.attrs.get("origin", "")), scores.attrs["scores"]
     found = []
     for published in recipe.published:
-        of_split = [one for one in rows if one["split"] == published.split and one.get("dense") != "joint"]
+        wanted = (published.split, published.dense)
+        of_split = [one for one in rows if (one["split"], one.get("dense", "separate")) == wanted]
         measured = of_split[0]["pooled"][published.pooling]["of"] if of_split else None
         other = _other_clips(recipe, published, of_split[0]["clips"]) if of_split else ""
         found.append(Compared(published, measured, str(scores.reference), origin, other))
@@ -169,7 +170,9 @@ def mean_of_ten(scores: Scores) -> float | None:
 def compared_document(one: Compared) -> dict[str, Any]:
     """The JSON of one row: what was printed, what was measured, and measured less printed."""
     published = {level: getattr(one.published, level) for level in LEVELS}
-    measured = one.measured and {level: {name: one.measured[level][name] for name in METRICS} for level in LEVELS}
+    measured = one.measured and {
+        level: {name: one.measured[level][name] for name in METRICS if name in one.measured[level]} for level in LEVELS
+    }
     return {
         **dataclasses.asdict(one.published),
         **published,

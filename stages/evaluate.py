@@ -78,6 +78,11 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
 
 
 def _check_pair(predictions: "Artifact", dataset: "Artifact") -> None:
+    if "audio_hard" not in predictions:
+        raise StoreError(
+            f"{predictions.reference} holds a parser and nothing that it predicted, as imported ones do; run it with "
+            "`avvp-pipe parse` and score the predictions"
+        )
     check_same_clips(predictions, dataset)
     if list(predictions.attrs.get("classes", ())) != list(dataset.attrs["classes"]):
         raise StoreError(
@@ -239,9 +244,9 @@ STAGE = Stage(
     version=2,
     summary="Score labels or a parser's predictions on the labelled splits.",
     reads={
-        "predictions": Reads("labels|parser", "What to score.", argument=True),
+        "predictions": Reads("labels|parser|predictions", "What to score.", argument=True),
         "dataset": Reads("dataset", "Dense labels."),
-        "against": Reads("labels|parser", "Another set, to tell how far both agree.", required=False),
+        "against": Reads("labels|parser|predictions", "Another set, to tell how far both agree.", required=False),
     },
     params=Params,
     run=run,

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Params:
     """How the files are laid out, and where they are."""
 
-    layout: Literal["uwav", "valor", "classic", "unav"] = option(
-        "uwav", "Whose files: UWAV's or VALOR's CLIP and CLAP, HAN's classic three, UnAV-100's official ones."
+    layout: Literal["uwav", "valor", "valor++", "classic", "unav"] = option(
+        "uwav",
+        "Whose files: UWAV's or VALOR's CLIP and CLAP, with motion (valor++), HAN's three, UnAV-100's official ones.",
     )
     widths: Literal["released", "any"] = option("released", "Whether features must be as wide as the released ones.")
     source: str = outside_key(

@@ -9,21 +9,16 @@ text features in it either: labels are made with those of the dataset's own clas
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Stage, option, outside_key
+from avvp_pipe.stages.blocks.checkpoint_files import checkpoint_digest, checkpoint_file, checkpoint_tensors
+from avvp_pipe.stages.stage import Inputs, Progress, Stage, option, outside_key
 from avvp_pipe.store import StoreError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from avvp_pipe.store import Builder
-
-FILE_LIMIT_BYTES = 4 * 2**30
-"""Of a checkpoint; the released one has 372 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +31,7 @@ class Params:
 
 def sources(params: Params, inputs: Inputs) -> Mapping[str, str]:
     """The digest of the checkpoint."""
-    from avvp_pipe.stages.digests import DigestMemory
-    from avvp_pipe.store import cache_folder
-
-    path = _file(params)
-    memory = DigestMemory(cache_folder() / "digests.json")
-    digest = memory.digest(path)
-    memory.save()
-    return {"checkpoint": digest}
+    return {"checkpoint": checkpoint_digest(checkpoint_file(params.source, "UWAV's"))}
 
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
@@ -51,9 +39,9 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     from avvp_pipe.stages.blocks.stored import put_network
     from avvp_pipe.stages.generators.uwav_released import imported_generator
 
-    path = _file(params)
+    path = checkpoint_file(params.source, "UWAV's")
     try:
-        state = _read(path)
+        state = checkpoint_tensors(path)
         network, weights = imported_generator(state, heads=params.heads)
     except ValueError as error:
         raise StoreError(f"{path}: {error}") from error
@@ -67,32 +55,6 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     )
     out.describe(method="uwav", origin="imported", released="UWAV 15c9a8d", file=path.name, parameters=parameters)
     put_network(out, network, weights, history=())
-
-
-def _file(params: Params) -> Path:
-    if not params.source:
-        raise ParameterError("no checkpoint to import; give UWAV's checkpoint_best.pt as --source FILE")
-    path = Path(params.source)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "not a file"
-        raise StoreError(f"{path} is {what}; give the checkpoint file itself, such as checkpoint_best.pt")
-    if (size := path.stat().st_size) > FILE_LIMIT_BYTES:
-        raise StoreError(f"{path} has {size} bytes; a checkpoint of more than {FILE_LIMIT_BYTES} is not read")
-    return path
-
-
-def _read(path: Path) -> "dict[str, Tensor]":
-    """Tensors by name. Raises ValueError, also where they claim more numbers than the file has bytes for."""
-    from avvp_pipe.stages.teachers.checkpoint import read_state
-
-    state = read_state(path)
-    claimed, there = sum(one.numel() * one.element_size() for one in state.values()), path.stat().st_size
-    if claimed > there:
-        raise ValueError(
-            f"its tensors claim {claimed} bytes, but the file has {there}; each weight has numbers of its own in the "
-            "released files, so this one was tampered with or saved from shared weights"
-        )
-    return state
 
 
 STAGE = Stage(

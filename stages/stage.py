@@ -154,6 +154,8 @@ class Stage:
     """Parameters that were left to the inputs, or to one another, filled in. Raises ValueError where they disagree."""
     retries: bool = False
     """Whether clips that failed can be tried again: `run` then finds the earlier artifact in `out.previous`."""
+    seeds: bool = False
+    """Whether one command can run it with several values of its parameter `seed`, an artifact each."""
     estimate: Callable[[Inputs, Any, Progress], Mapping[str, Any]] | None = None
     """What a dry run says of clips, bytes and time, from a measured sample."""
     shard_rows: int = 512

@@ -1,289 +1,203 @@
-"""Stage `train-parser`: a parser learns from stored labels which events are heard and seen in every second.
+"""Stage `train-parser`: a parser learns from labels which events are heard and seen in every second.
 
     labels (soft or hard), weak labels, features -> weights, history, and predictions for every clip
 
-UWAV's objective (CVPR 2025, section 3.3 and released code), every term a switch:
-
-    L = BCE(p, weak) + L_segment(audio) + L_segment(visual) + L_mixup(audio) + L_mixup(visual)
-
-The best epoch is the one of the best validation segment-level Type@AV.
+Each parser brings its network and its published recipe (`stages/parsers/`); parameters that are left out are that
+recipe's. What is minimised is put together of parts that any parser can take (`parsers/objectives.py`), or is the
+parser's own. The best epoch is the one of the best validation score of the name `select` (`parsers/validation.py`).
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from avvp_pipe.stages.rows import OK, SEPARATE, check_same_clips, put_clips, rows_of
+from avvp_pipe.stages.parsers.records import ParserName
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, epochs, option, outside_key
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
-
-    from avvp_pipe.stages.blocks.losses import ClassBalance
-    from avvp_pipe.stages.parsers.han import Han, Network
     from avvp_pipe.store import Artifact, Builder
 
-SELECT = "val_Type"
-CLIPS_AT_ONCE = 64
+OBJECTIVE, RECIPE = "Objective", "Recipe"
+Count = Annotated[int, Field(ge=1)] | None
+Share = Annotated[float, Field(ge=0, lt=1)] | None
+Positive = Annotated[float, Field(gt=0)] | None
+Number = Annotated[float, Field(ge=0)] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Parser, objective and recipe. Defaults: UWAV's released script, on CLIP and CLAP features."""
+    """Parser, objective and recipe. What is None is the parser's own."""
 
-    parser: Literal["han"] = option("han", "Which parser.")
-    targets: Literal["weak", "hard", "soft"] = option("soft", "What supervises seconds; weak: nothing does.")
-    reweight: Literal["none", "code", "paper"] = option("code", "Class-balanced re-weighting of the segment loss.")
-    balance: Annotated[float, Field(gt=0)] = option(0.5, "Strength W of the re-weighting.")
-    mixup: bool = option(True, "Mixup of segment features after attention.")
-    mixup_alpha: Annotated[float, Field(gt=0)] = option(1.7, "Of the Beta distribution that mixup draws from.")
-    width: Annotated[int, Field(ge=8)] = option(512, "Width of the parser.")
-    heads: Annotated[int, Field(ge=1)] = option(16, "Attention heads.")
-    ffn: Annotated[int, Field(ge=8)] = option(2048, "Width of the feed-forward layers.")
-    layers: Annotated[int, Field(ge=1)] = option(5, "HAN layers.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = option(0.1, "Dropout.")
-    norm: Literal["post", "pre"] = option("post", "Where layers normalise.")
-    order: Literal["sequential", "symmetric"] = option(
-        "sequential", "Vision attends to the updated audio (released), or both to the old streams."
+    parser: ParserName = option("uwav-clip-clap", "Which parser; what is left out below is its own published recipe.")
+    widths: Literal["published", "features"] | None = option(
+        None, "Inputs as wide as published, or as the features are, without motion where they have none."
     )
-    epochs: Annotated[int, Field(ge=1)] = option(80, "Passes over the training clips.")
-    warmup: Annotated[int, Field(ge=0)] = option(10, "Epochs until the peak learning rate.")
-    learning_rate: Annotated[float, Field(gt=0)] = option(1e-4, "Peak learning rate.")
-    learning_rate_min: Annotated[float, Field(ge=0)] = option(5e-6, "Learning rate at the end.")
-    weight_decay: Annotated[float, Field(ge=0)] = option(1e-4, "AdamW weight decay.")
-    clip_norm: Annotated[float, Field(gt=0)] = option(1.0, "Gradient norm limit.")
-    train_batch: Annotated[int, Field(ge=1)] = option(64, "Clips in one step of training.")
-    seed: Annotated[int, Field(ge=0)] = option(20000, "Of initial weights, order of clips, dropout and mixup.")
+    width: Annotated[int, Field(ge=8)] | None = option(None, "Width of the parser.")
+    heads: Count = option(None, "Attention heads.")
+    ffn: Annotated[int, Field(ge=8)] | None = option(None, "Width of the feed-forward layers.")
+    layers: Count = option(None, "Layers.")
+    dropout: Share = option(None, "Dropout.")
+    norm: Literal["post", "pre"] | None = option(None, "Where layers normalise.")
+    order: Literal["sequential", "symmetric"] | None = option(
+        None, "Vision attends to the updated audio, or both to the old streams."
+    )
+    switches: str = option("", "Other switches of the parser, NAME=VALUE between commas.")
+    targets: Literal["weak", "hard", "soft"] | None = option(
+        None, "What supervises seconds; weak: nothing does.", panel=OBJECTIVE
+    )
+    video: Literal["pooled", "guided", "none"] | None = option(
+        None, "Weak labels supervise what is pooled of the clip; guided: of each modality too.", panel=OBJECTIVE
+    )
+    audio_smoothing: Annotated[float, Field(ge=0, le=1)] | None = option(
+        None, "How much is kept of the label that guides what is heard (1.0).", panel=OBJECTIVE
+    )
+    visual_smoothing: Annotated[float, Field(ge=0, le=1)] | None = option(
+        None, "The same of what is seen (0.9).", panel=OBJECTIVE
+    )
+    video_loss: Literal["bce", "asymmetric"] | None = option(
+        None, "Loss of the video terms; asymmetric: CoLeaF's.", panel=OBJECTIVE
+    )
+    segment: Literal["bce", "global", "kd", "none"] | None = option(
+        None, "What targets are for: every second, pooled modalities, distillation (of logits).", panel=OBJECTIVE
+    )
+    reweight: Literal["none", "code", "paper"] | None = option(
+        None, "Class-balanced re-weighting of the segment loss.", panel=OBJECTIVE
+    )
+    balance: Positive = option(None, "Strength W of the re-weighting (0.5).", panel=OBJECTIVE)
+    mixup: Literal["none", "soft", "hard"] | None = option(
+        None, "Mixup of segment features after attention, against soft or hard labels.", panel=OBJECTIVE
+    )
+    mixup_alpha: Positive = option(None, "Of the Beta distribution that mixup draws from (1.7).", panel=OBJECTIVE)
+    background: Literal["none", "column"] | None = option(
+        None, "Background is where no class is on, or (AVE) a class of its own.", panel=OBJECTIVE
+    )
+    epochs: Count = option(None, "Passes over the training clips.", panel=RECIPE)
+    optimiser: Literal["adamw", "adam"] | None = option(None, "What steps.", panel=RECIPE)
+    beta1: Share = option(None, "Of the running mean of gradients.", panel=RECIPE)
+    beta2: Share = option(None, "Of the running mean of their squares.", panel=RECIPE)
+    weight_decay: Number = option(None, "Weight decay.", panel=RECIPE)
+    clip_norm: Number = option(None, "Gradient norm limit; 0: none.", panel=RECIPE)
+    schedule: Literal["cosine", "step"] | None = option(
+        None, "Learning rate: up to its peak and down a cosine, or down in steps.", panel=RECIPE
+    )
+    warmup: Annotated[int, Field(ge=0)] | None = option(None, "Epochs until the peak learning rate.", panel=RECIPE)
+    learning_rate: Positive = option(None, "Peak learning rate.", panel=RECIPE)
+    learning_rate_min: Number = option(None, "Learning rate at the end of the cosine.", panel=RECIPE)
+    step_every: Count = option(None, "Epochs in a step.", panel=RECIPE)
+    step_factor: Annotated[float, Field(gt=0, le=1)] | None = option(None, "Factor of each step.", panel=RECIPE)
+    train_batch: Count = option(None, "Clips in one step of training.", panel=RECIPE)
+    select: str | None = option(
+        None, "Validation score of the best epoch: val_Type, val_event_A, val_mean10, val_joint_AV, ...", panel=RECIPE
+    )
+    ties: Literal["first", "last"] | None = option(None, "Which of equally good epochs.", panel=RECIPE)
+    patience: Annotated[int, Field(ge=0)] | None = option(
+        None, "Stop after so many epochs without a better one; 0: never.", panel=RECIPE
+    )
+    precision: Literal["fp32", "bf16", "auto"] = option(
+        "fp32", "What matrix products are computed in; auto: bf16 where this machine has instructions for it."
+    )
+    seed: Annotated[int, Field(ge=0)] | None = option(
+        None, "Of initial weights, order of clips, dropout and mixup; the published one where left out."
+    )
+    features_in: Literal["memory", "stream", "auto"] = outside_key(
+        "auto", "Where features are while training: in memory, or read batch by batch; auto: in memory if they fit."
+    )
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
 
 
-@dataclass(frozen=True, slots=True)
-class Clips:
-    """Clips as tensors on the device."""
+def settle(params: Params, inputs: Inputs) -> Params:
+    """Fill in the parser's recipe. Raises ParameterError for parameters that do not fit it or are of no use."""
+    from avvp_pipe.stages.parsers import parser_method
+    from avvp_pipe.stages.parsers.fitting import switched
+    from avvp_pipe.stages.parsers.recipes import settled_network, settled_recipe
 
-    audio: "Tensor"
-    """(N, T, Da)."""
-    visual: "Tensor"
-    """(N, T, Dv)."""
-    weak: "Tensor"
-    """(N, C) bool."""
-    lengths: "Tensor"
-    """(N,) int64."""
-    targets: "dict[str, Tensor]"
-    """audio, visual -> (N, T, C) in [0, 1]; empty where nothing supervises seconds."""
+    given, published = dataclasses.asdict(params), parser_method(params.parser)
+    network, switches = switched(params.switches, published.network, published.switches)
+    method = dataclasses.replace(published, network=network, switches=switches)
+    found = settled_recipe(method, given, labelled="labels" in inputs) | settled_network(method, given)
+    if params.select is None:
+        found["select"] = _select(inputs["dataset"], found)
+    if params.precision == "auto":
+        from avvp_pipe.stages.blocks.device import fast_precision
+
+        found["precision"] = fast_precision(params.device) if method.objective == "shared" else "fp32"
+    elif params.precision != "fp32" and method.objective != "shared":
+        raise ParameterError(f"parser {method.name} is trained in fp32 only; leave --precision out")
+    return dataclasses.replace(params, **found)
+
+
+def _select(dataset: "Artifact", found: Mapping[str, Any]) -> str:
+    """The score that selects, where validation clips are labelled otherwise than LLP's."""
+    import numpy as np
+
+    from avvp_pipe.stages.rows import JOINT, SEPARATE
+
+    val = dataset.array("dense")[np.array(dataset.strings("splits"), dtype=str) == "val"]
+    if SEPARATE in val or JOINT not in val:
+        return str(found["select"])
+    return "val_accuracy" if found["background"] == "column" else "val_joint_AV"
 
 
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
     """Train, keep the best epoch, store weights, history and predictions."""
-    from avvp_pipe.stages.blocks.device import torch_device
-    from avvp_pipe.stages.blocks.stored import put_network
-    from avvp_pipe.stages.blocks.training import Optimiser, Schedule, fit, seeded
-    from avvp_pipe.stages.parsers.han import Han
+    import numpy as np
 
-    dataset, features = inputs["dataset"], inputs["features"]
-    labels = _labels(inputs, params)
-    check_same_clips(features, dataset, *([labels] if labels else []))
-    where, status = torch_device(params.device), features.array("status")
-    clips = _clips(dataset, features, labels, params, where)
-    train = rows_of(dataset, "train", status=status)
-    validate = _validation(dataset, clips, status, progress)
-    network = network_of(params, clips)
-    with seeded(params.seed, 0):
-        model = Han(network).to(where)
-    balance = _balance(labels, dataset, train, params)
-    with epochs(progress, "train-parser", params.epochs, saved=out.saved) as tick:
-        fitted = fit(
-            model,
-            lambda rows: _objective(model, clips, train[rows.numpy()], balance, params),
-            clips=len(train),
-            batch_size=params.train_batch,
-            schedule=Schedule(params.epochs, params.warmup, params.learning_rate, params.learning_rate_min),
-            optimiser=Optimiser(weight_decay=params.weight_decay, clip_norm=params.clip_norm),
-            seed=params.seed,
-            validate=partial(validate, model) if validate else None,
-            select=SELECT if validate else None,
-            checkpoint=out.checkpoint,
-            progress=tick,
-        )
-    put_clips(out, dataset)
-    out.put("status", status)
-    out.describe(classes=list(dataset.attrs["classes"]), method=method_of(params, labels), best_epoch=fitted.best_epoch)
-    put_network(out, network, fitted.best, fitted.history)
-    for name, array in _predictions(model.eval(), clips, np.arange(len(status))).items():
+    from avvp_pipe.stages.blocks.stored import put_network
+    from avvp_pipe.stages.parsers.training import job_of, trained
+    from avvp_pipe.stages.parsers.validation import predictions
+    from avvp_pipe.stages.rows import put_clips
+
+    job = job_of(inputs, params, progress)
+    with epochs(progress, "train-parser", job.settings["epochs"], saved=out.saved) as tick:
+        fitted, model = trained(job, checkpoint=out.checkpoint, progress=tick)
+    put_clips(out, inputs["dataset"])
+    out.put("status", inputs["features"].array("status"))
+    out.describe(
+        classes=list(inputs["dataset"].attrs["classes"]),
+        method=method_of(params, inputs.get("labels")),
+        parser=params.parser,
+        gate=dataclasses.asdict(job.parsing.gate),
+        background=job.parsing.background,
+        streams=list(job.network.widths()),
+        widths=job.network.widths(),
+        switches=None if job.switches is None else dataclasses.asdict(job.switches),
+        best_epoch=fitted.best_epoch,
+        epochs=len(fitted.history),
+        selected_by=None if job.validation is None else params.select,
+    )
+    put_network(out, job.network, fitted.best, fitted.history)
+    every = np.arange(len(job.feed.lengths))
+    for name, array in predictions(model.eval(), job.feed, every, job.parsing).items():
         out.put(name, array)
 
 
 def method_of(params: Params, labels: "Artifact | None") -> str:
     """What the parser was trained on, in words for tables.
 
-    >>> method_of(Params(targets="weak"), None)
+    >>> method_of(Params(parser="han", targets="weak"), None)
     'han, weak labels'
     """
-    if labels is None:
+    if labels is None or params.targets == "weak":
         return f"{params.parser}, weak labels"
-    extras = [name for name, on in (("re-weighting", params.reweight != "none"), ("mixup", params.mixup)) if on]
-    return ", ".join((params.parser, f"{params.targets} {labels.attrs['method']}", *extras))
-
-
-def _labels(inputs: Inputs, params: Params) -> "Artifact | None":
-    if params.targets == "weak":
-        return None
-    if "labels" not in inputs:
-        raise ParameterError(
-            f"targets = {params.targets!r} needs labels of every second; make them with `avvp-pipe pseudolabel` "
-            "and give them as --labels labels/NAME, or train with --targets weak"
-        )
-    return inputs["labels"]
-
-
-def network_of(params: Params, clips: Clips) -> "Network":
-    """The parser's sizes for these features."""
-    from avvp_pipe.stages.parsers.han import Network
-
-    return Network(
-        classes=clips.weak.shape[1],
-        width=params.width,
-        heads=params.heads,
-        ffn=params.ffn,
-        layers=params.layers,
-        dropout=params.dropout,
-        inputs="clip_clap",
-        audio_width=clips.audio.shape[2],
-        visual_width=clips.visual.shape[2],
-        norm=params.norm,
-        order=params.order,
-    )
-
-
-def _clips(
-    dataset: "Artifact", features: "Artifact", labels: "Artifact | None", params: Params, where: "device"
-) -> Clips:
-    from avvp_pipe.stages.blocks.device import tensor_on
-
-    on_device = partial(tensor_on, where)
-    found = {} if labels is None else {m: labels.array(f"{m}_{params.targets}") for m in ("audio", "visual")}
-    return Clips(
-        audio=on_device(features.array("audio").astype(np.float32)),
-        visual=on_device(features.array("visual").astype(np.float32)),
-        weak=on_device(dataset.array("weak")),
-        lengths=on_device(dataset.array("lengths").astype(np.int64)),
-        targets={modality: on_device(array.astype(np.float32)) for modality, array in found.items()},
-    )
-
-
-def _balance(
-    labels: "Artifact | None", dataset: "Artifact", train: NDArray[np.intp], params: Params
-) -> "dict[str, ClassBalance]":
-    """Class-balanced weights from the hard labels of the training split, one pair a modality."""
-    import torch
-
-    from avvp_pipe.stages.blocks.losses import class_balance
-
-    if labels is None or params.reweight == "none":
-        return {}
-    segments = dataset.facts("audio").shape[1]
-    valid = torch.from_numpy(np.arange(segments) < dataset.array("lengths")[train][:, None])
-    return {
-        modality: class_balance(
-            torch.from_numpy(labels.array(f"{modality}_hard")[train]),
-            valid=valid,
-            strength=params.balance,
-            form=params.reweight,
-        )
-        for modality in ("audio", "visual")
+    extras = {
+        "global": params.segment == "global",
+        "distilled": params.segment == "kd",
+        "re-weighting": params.reweight not in (None, "none"),
+        "mixup": params.mixup not in (None, "none") and params.mixup == params.targets,
+        f"{params.mixup} mixup": params.mixup not in (None, "none", params.targets),
     }
-
-
-def _objective(
-    model: "Han", clips: Clips, rows: NDArray[np.intp], balance: "dict[str, ClassBalance]", params: Params
-) -> "dict[str, Tensor]":
-    import torch
-
-    from avvp_pipe.stages.blocks.attention import valid_mask
-    from avvp_pipe.stages.blocks.losses import draw_mixup, mixup_loss, segment_loss, video_loss
-
-    chosen = torch.from_numpy(rows).to(clips.lengths.device)
-    weak, lengths = clips.weak[chosen], clips.lengths[chosen]
-    outputs = model(clips.audio[chosen], clips.visual[chosen], lengths=lengths)
-    terms = {"video": video_loss(outputs.video_probs, weak)}
-    valid = valid_mask(lengths, clips.audio.shape[1])
-    for modality, every in clips.targets.items():
-        targets = every[chosen]
-        weights = balance[modality].weights(weak) if balance else None
-        logits = getattr(outputs, f"{modality}_logits")
-        terms[f"segment_{modality}"] = segment_loss(logits, targets, weights=weights, valid=valid)
-        if params.mixup:
-            segments = getattr(outputs, f"{modality}_features")[valid]
-            draw = draw_mixup(len(segments), alpha=params.mixup_alpha)
-            terms[f"mixup_{modality}"] = mixup_loss(segments, targets[valid], draw, model.classifier)
-    return terms
-
-
-def _predictions(model: "Han", clips: Clips, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    """Probabilities and gated decisions for some clips; those that failed get zeros."""
-    import torch
-
-    from avvp_pipe.stages.parsers.han import predict
-
-    parts: dict[str, list[NDArray[Any]]] = {}
-    beyond = np.arange(clips.audio.shape[1]) >= clips.lengths.cpu().numpy()[rows][:, None]
-    missing = np.isnan(clips.audio[:, :, 0].cpu().numpy()[rows]) | beyond
-    with torch.inference_mode():
-        for group in torch.split(torch.from_numpy(rows).to(clips.lengths.device), CLIPS_AT_ONCE):
-            audio, visual = (each[group].nan_to_num(0.0) for each in (clips.audio, clips.visual))
-            outputs = model(audio, visual, lengths=clips.lengths[group])
-            heard, seen = predict(outputs)
-            found = {
-                "video_probs": outputs.video_probs,
-                "audio_probs": outputs.audio_logits.sigmoid(),
-                "visual_probs": outputs.visual_logits.sigmoid(),
-                "audio_hard": heard,
-                "visual_hard": seen,
-            }
-            for name, tensor in found.items():
-                parts.setdefault(name, []).append(tensor.cpu().numpy())
-    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    return {name: _blank(array, missing) for name, array in whole.items()}
-
-
-def _blank(array: NDArray[Any], missing: NDArray[np.bool_]) -> NDArray[Any]:
-    """Zero where there was nothing to predict from: seconds, or for (N, C) arrays whole clips."""
-    gone = missing.all(axis=1) if array.ndim == 2 else missing
-    return np.where(gone[..., None], array.dtype.type(0), array)
-
-
-def _validation(
-    dataset: "Artifact", clips: Clips, status: NDArray[Any], progress: Progress
-) -> "Callable[[Han], dict[str, float]] | None":
-    """Scores of a parser on the validation clips whose seconds are labelled; None where there are none."""
-    from avvp_pipe.stages.metrics import avvp_scores
-
-    labelled = (np.array(dataset.strings("splits"), dtype=str) == "val") & (dataset.array("dense") == SEPARATE)
-    rows = np.flatnonzero(labelled & (status == OK))
-    if not len(rows):
-        progress.note("no validation clip has its seconds labelled; the last epoch is kept instead of the best")
-        return None
-    truth = (dataset.array("audio")[rows], dataset.array("visual")[rows])
-    lengths = dataset.array("lengths")[rows]
-
-    def scores(model: "Han") -> dict[str, float]:
-        found = _predictions(model, clips, rows)
-        segment = avvp_scores(found["audio_hard"], found["visual_hard"], *truth, lengths=lengths)["segment"]
-        return {f"val_{name}": segment[name] for name in ("A", "V", "AV", "Type", "Event")}
-
-    return scores
+    told = [name for name, on in extras.items() if on]
+    return ", ".join((params.parser, f"{params.targets} {labels.attrs.get('method', labels.name)}", *told))
 
 
 STAGE = Stage(
     name="train-parser",
     kind="parser",
-    version=1,
-    summary="Train a parser on stored labels (HAN as UWAV released it) and store its predictions.",
+    version=2,
+    summary="Train a parser on stored labels and store its predictions: HAN, VALOR's, UWAV's, CoLeaF's, EAR's.",
     reads={
         "dataset": Reads("dataset", "Weak labels, and dense ones to select by."),
         "features": Reads("features", "What the parser sees and hears."),
@@ -291,5 +205,14 @@ STAGE = Stage(
     },
     params=Params,
     run=run,
-    example="avvp-pipe train-parser --dataset dataset/mine --features features/mine --labels labels/mine-uwav",
+    settle=settle,
+    seeds=True,
+    example="""\
+UWAV's parser on CLIP and CLAP features, as UWAV trains it
+avvp-pipe train-parser --dataset mine --features mine --labels mine-uwav
+HAN as first published, on weak labels, with three seeds
+avvp-pipe train-parser --parser han --dataset llp --features llp-classic --seeds 1,2,3
+CoLeaF in the paper's form
+avvp-pipe train-parser --parser coleaf --switches form=paper --dataset llp --features llp-classic""",
 )
+# version 2: every parser of the papers; features of failed seconds are 0, dropout of HAN layers draws sixteen bits

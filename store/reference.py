@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from avvp_pipe.store.errors import StoreError
 from avvp_pipe.store.identity import KEY_DIGITS
 
-KINDS = ("dataset", "media", "features", "generator", "thresholds", "labels", "parser", "scores")
+KINDS = ("dataset", "media", "features", "generator", "thresholds", "labels", "parser", "predictions", "scores")
 LATEST = "latest"
 """The version that means the one finished last."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

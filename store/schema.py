@@ -5,7 +5,7 @@ a digit for exactly that. Arrays that are not listed may be there, and are held 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +47,11 @@ def _both(suffix: str, column: Column) -> dict[str, Column]:
     return {f"{modality}{suffix}": column for modality in ("audio", "visual")}
 
 
+_PREDICTED = {
+    **_CLIPS, **_WEAK, **_STATUS, **_both("_hard", Column("NTC", FLAGS)),
+    **_both("_probs", Column("NTC", ("float32",), "unit")), "video_probs": Column("NC", ("float32",), "finite"),
+}  # fmt: skip
+
 _KINDS: Mapping[str, Mapping[str, Column]] = {
     "dataset": {
         **_CLIPS, **_WEAK, "paths": Column("N", TEXT), "dense": Column("N", ("uint8",)),
@@ -77,10 +82,8 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
         **_both("_logits", Column("NTC", FLOATS, "present", required=False)),
         **_both("_thresholds", Column("C", ("float32",), "threshold", required=False)),
     },
-    "parser": {
-        **_CLIPS, **_WEAK, **_STATUS, **_both("_hard", Column("NTC", FLAGS)),
-        **_both("_probs", Column("NTC", ("float32",), "unit")), "video_probs": Column("NC", ("float32",), "finite"),
-    },
+    "parser": {name: replace(column, required=False) for name, column in _PREDICTED.items()},  # none in an imported one
+    "predictions": {**_PREDICTED, "weak": Column("NC", FLAGS, required=False)},  # where classes are the parser's too
     "scores": {
         "scores": Column("Sdd", ("float64",)), "splits": Column("S", TEXT),
         "class_counts": Column("S233C", INTEGERS, required=False), "tally": Column("R25C", INTEGERS, required=False),

@@ -29,10 +29,10 @@ def test_the_demo_scores_the_labels_of_every_method_and_four_parsers_on_both_lab
     rows = finished_demo.document["scores"]
     assert {(row["what"], row["method"]) for row in rows} == {
         *(("labels", method) for method in GENERATORS),
-        ("parser", "han, weak labels"),
-        ("parser", "han, hard uwav"),
-        ("parser", "han, soft uwav"),
-        ("parser", "han, soft uwav, re-weighting, mixup"),
+        ("parser", "uwav-clip-clap, weak labels"),
+        ("parser", "uwav-clip-clap, hard uwav"),
+        ("parser", "uwav-clip-clap, soft uwav"),
+        ("parser", "uwav-clip-clap, soft uwav, re-weighting, mixup"),
     }
     assert {row["split"] for row in rows} == {"val", "test"}
     for row in rows:

@@ -11,20 +11,29 @@ from avvp_pipe.stages.blocks.losses import Mixup, class_balance, mixup_loss, seg
 from avvp_pipe.stages.blocks.pooling import attentive_pooling
 from avvp_pipe.stages.blocks.thresholds import class_minimum, soft_labels
 from avvp_pipe.stages.blocks.weights import load_arrays
-from avvp_pipe.stages.parsers.han import Gate, Han, Network, Outputs, from_released, predict
+from avvp_pipe.stages.parsers.han import METHOD, Gate, Han, Network, Outputs, predict
+from avvp_pipe.stages.parsers.uwav import from_released
 
 Golden = dict[str, Tensor]
+STREAMS = ("audio", "visual", "motion")
 
 
 def han(**switches: Any) -> Han:
     sizes: dict[str, Any] = {"classes": 3, "width": 8, "heads": 2, "ffn": 12, "layers": 2, "dropout": 0.0}
-    inputs = {"audio_width": 5, "visual_width": 6, "motion_width": 4, "inputs": "clip_clap"}
+    inputs = {"audio_width": 5, "visual_width": 6, "motion_width": 0}
     torch.manual_seed(0)
     return Han(Network(**(sizes | inputs | switches))).eval()
 
 
 def features(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def parse(model: Han, *streams: Tensor, lengths: Tensor | None = None) -> Outputs:
+    """Audio, visual and, of parsers that read it, motion."""
+    names = STREAMS[: len(streams)]
+    out: Outputs = model(dict(zip(names, streams, strict=True)), lengths)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,7 @@ def released(golden: Golden) -> tuple[Han, Outputs]:
     weights = {name.removeprefix("weights/"): golden[name] for name in golden if name.startswith("weights/")}
     load_arrays(model, from_released(weights))
     with torch.no_grad():
-        return model, model(golden["audio"], golden["visual_2d"], golden["visual_3d"])
+        return model, parse(model, golden["audio"], golden["visual_2d"], golden["visual_3d"])
 
 
 def golden_soft(golden: Golden, modality: str) -> Tensor:
@@ -93,6 +102,16 @@ def test_released_size_has_the_released_number_of_parameters() -> None:
     with torch.device("meta"):
         model = Han(Network())
     assert sum(parameter.numel() for parameter in model.parameters()) == 23_023_691
+
+
+def test_as_first_published_it_has_the_weights_that_the_release_runs() -> None:
+    with torch.device("meta"):
+        sizes = {name: one.numel() for name, one in Han(METHOD.network).named_parameters()}
+    # 4.57 of the release's 9.31 million; the final norms are among its parameters and never act.
+    assert sum(size for name, size in sizes.items() if "final_norm" not in name) == 4_569_675
+    assert (METHOD.network.layers, METHOD.network.heads, METHOD.network.ffn) == (1, 1, 512)
+    assert METHOD.network.order == "symmetric"
+    assert (METHOD.gate.gate, METHOD.gate.strict) == ("global", False)
 
 
 def reference_layer(layer: HanLayer, stream: Tensor, other: Tensor) -> Tensor:
@@ -161,38 +180,55 @@ def test_final_norms_exist_always_and_act_in_pre_norm_only() -> None:
     clips = features(2, 4, 5), features(2, 4, 6)
     for norm, acts in (("pre", True), ("post", False)):
         model = han(norm=norm)
-        before = model(*clips)
+        before = parse(model, *clips)
         model.encoder.final_norm_a.bias.data += 1
-        assert torch.equal(before.audio_features, model(*clips).audio_features) is not acts
+        assert torch.equal(before.audio_features, parse(model, *clips).audio_features) is not acts
 
 
 def test_each_switch_changes_what_comes_out() -> None:
     clips = features(2, 4, 5), features(2, 4, 6)
-    plain = han()(*clips)
+    plain = parse(han(), *clips)
     for switch in ({"norm": "pre"}, {"order": "symmetric"}, {"stacking": "legacy"}, {"identical_layers": False}):
-        assert (han(**switch)(*clips).visual_logits - plain.visual_logits).abs().max() > 1e-4, switch
+        assert (parse(han(**switch), *clips).visual_logits - plain.visual_logits).abs().max() > 1e-4, switch
 
 
 def test_classic_input_averages_the_frames_of_a_second_and_sets_motion_beside_them() -> None:
-    model = han(inputs="classic")
+    model = han(motion_width=4)
     audio, frames, motion = features(2, 4, 5), features(2, 12, 6), features(2, 4, 4)
     means = torch.stack([frames[:, 3 * second : 3 * second + 3].mean(dim=1) for second in range(4)], dim=1)
-    seen = model.visual_in(torch.cat((means, motion), dim=2))
+    seen = model.visual_in.fusion(torch.cat((means, motion), dim=2))
     _, expected = model.encoder(model.audio_in(audio), seen)
-    torch.testing.assert_close(model(audio, frames, motion).visual_features, expected)
+    for visual in (frames, means):
+        torch.testing.assert_close(parse(model, audio, visual, motion).visual_features, expected)
 
 
-@pytest.mark.parametrize("inputs", ["clip_clap", "classic"])
-def test_a_padded_clip_is_parsed_as_it_is_alone_whatever_the_padding_holds(inputs: str) -> None:
-    model, lengths = han(inputs=inputs), [5, 2, 4]
-    clips = [features(3, 5, 5), features(3, 10 if inputs == "classic" else 5, 6)]
-    clips += [features(3, 5, 4)] if inputs == "classic" else []
+def test_as_first_published_each_frame_has_its_linear_layer_before_the_mean() -> None:
+    model = han(motion_width=4, visual_fusion="separate", audio_projection="linear")
+    audio, frames, motion = features(2, 4, 5), features(2, 12, 6), features(2, 4, 4)
+    inputs = model.visual_in
+    pictures = inputs.picture(frames).view(2, 4, 3, 8).mean(dim=2)
+    seen = inputs.fusion(torch.cat((pictures, inputs.motion(motion)), dim=2))
+    heard, expected = model.encoder(model.audio_in(audio), seen)
+    found = parse(model, audio, frames, motion)
+    torch.testing.assert_close(found.visual_features, expected)
+    torch.testing.assert_close(found.audio_features, heard)
+    assert isinstance(model.audio_in, nn.Linear)
+
+
+@pytest.mark.parametrize("motion", [0, 4])
+@pytest.mark.parametrize("fusion", ["joint", "separate"])
+def test_a_padded_clip_is_parsed_as_it_is_alone_whatever_the_padding_holds(motion: int, fusion: str) -> None:
+    if fusion == "separate" and not motion:
+        return
+    model, lengths = han(motion_width=motion, visual_fusion=fusion), [5, 2, 4]
+    clips = [features(3, 5, 5), features(3, 10 if motion else 5, 6)]
+    clips += [features(3, 5, motion)] if motion else []
     for each in clips:
         each[1, 2 * each.shape[1] // 5 :] = float("nan")
     with torch.no_grad():
-        together = model(*clips, lengths=torch.tensor(lengths))
+        together = parse(model, *clips, lengths=torch.tensor(lengths))
         for clip, length in enumerate(lengths):
-            alone = model(*(each[clip : clip + 1, : length * each.shape[1] // 5] for each in clips))
+            alone = parse(model, *(each[clip : clip + 1, : length * each.shape[1] // 5] for each in clips))
             for name, value in alone._asdict().items():
                 found = getattr(together, name)[clip : clip + 1]
                 assert found.isfinite().all(), name
@@ -203,8 +239,8 @@ def test_a_padded_clip_is_parsed_as_it_is_alone_whatever_the_padding_holds(input
 def test_lengths_of_full_clips_and_clips_without_seconds_do_no_harm() -> None:
     model, clips = han(), (features(2, 4, 5), features(2, 4, 6))
     with torch.no_grad():
-        plain, full = model(*clips), model(*clips, lengths=torch.tensor([4, 4]))
-        empty = model(*clips, lengths=torch.tensor([4, 0]))
+        plain, full = parse(model, *clips), parse(model, *clips, lengths=torch.tensor([4, 4]))
+        empty = parse(model, *clips, lengths=torch.tensor([4, 0]))
     assert all(torch.equal(*pair) for pair in zip(plain, full, strict=True))
     assert all(value.isfinite().all() for value in empty)
 
@@ -212,7 +248,7 @@ def test_lengths_of_full_clips_and_clips_without_seconds_do_no_harm() -> None:
 def test_shuffled_seconds_give_shuffled_logits_and_the_same_clip() -> None:
     model, order = han(), torch.tensor([2, 0, 3, 1])
     audio, visual = features(2, 4, 5), features(2, 4, 6)
-    plain, shuffled = model(audio, visual), model(audio[:, order], visual[:, order])
+    plain, shuffled = parse(model, audio, visual), parse(model, audio[:, order], visual[:, order])
     torch.testing.assert_close(shuffled.audio_logits, plain.audio_logits[:, order])
     torch.testing.assert_close(shuffled.video_probs, plain.video_probs)
 
@@ -280,18 +316,23 @@ def test_thresholds_of_clip_and_second_are_apart() -> None:
 @pytest.mark.parametrize(
     ("switches", "shapes", "message"),
     [
-        ({"inputs": "classic"}, [(1, 4, 5), (1, 8, 6)], "motion is missing"),
-        ({}, [(1, 4, 5), (1, 4, 6), (1, 4, 4)], "motion came"),
-        ({"inputs": "classic"}, [(1, 4, 5), (1, 9, 6), (1, 4, 4)], "multiple"),
-        ({}, [(1, 4, 6), (1, 4, 6)], "5 and 6 wide"),
-        ({}, [(1, 4, 5), (1, 3, 6)], "same clips and seconds"),
+        ({"motion_width": 4}, [(1, 4, 5), (1, 8, 6)], "reads audio, visual, motion, but motion is missing"),
+        ({}, [(1, 4, 5), (1, 4, 6), (1, 4, 4)], "reads audio, visual, but motion came"),
+        ({"audio_stream": "audio_map"}, [(1, 4, 5), (1, 4, 6)], "audio_map is missing, audio came"),
+        ({"motion_width": 4}, [(1, 4, 5), (1, 9, 6), (1, 4, 4)], "multiple of as many frames, but visual has 9 rows"),
+        ({"motion_width": 4}, [(1, 4, 5), (1, 4, 6), (1, 8, 4)], "motion has 8 rows for 4 seconds"),
+        ({}, [(1, 4, 6), (1, 4, 6)], r"of widths \{'audio': 5\}, but got \{'audio': 6\}"),
+        ({}, [(1, 4, 5), (1, 3, 6)], "visual has 3 rows for 4 seconds"),
+        ({}, [(1, 4, 5), (2, 4, 6)], "of the same clips"),
+        ({}, [(1, 4, 5), (4, 6)], r"\(clips, rows, width\)"),
+        ({}, [(1, 0, 5), (1, 4, 6)], "visual has 4 rows for 0 seconds"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(
     switches: dict[str, Any], shapes: list[tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        han(**switches)(*(features(*shape) for shape in shapes))
+        parse(han(**switches), *(features(*shape) for shape in shapes))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +341,11 @@ def test_features_that_do_not_fit_are_refused(
         ({"norm": "none"}, "no norm 'none'; there are post, pre"),
         ({"order": "visual"}, "there are sequential, symmetric"),
         ({"stacking": "broken"}, "there are chained, legacy"),
-        ({"inputs": "raw"}, "there are classic, clip_clap"),
+        ({"audio_stream": "map"}, "there are audio, audio_map"),
+        ({"audio_projection": "none"}, "there are mlp, linear"),
+        ({"visual_fusion": "late"}, "there are joint, separate"),
+        ({"visual_fusion": "separate"}, "motion_width is 0; take 'joint'"),
+        ({"motion_width": -1}, "motion_width at least 0"),
         ({"heads": 3}, "does not divide"),
         ({"classes": 0}, "at least 1"),
     ],

@@ -99,6 +99,7 @@ def test_uwavs_ragged_unav_tree_is_pooled_to_seconds_and_goes_out_byte_for_byte(
 
 
 VALOR_FILES = (("CLIP/features", ".npy", "visual", 10, 768), ("CLAP/features", ".npy", "audio_map", 64, 768))
+VALOR_PLUSPLUS_FILES = (*VALOR_FILES, ("feats/r2plus1d_18", ".npy", "motion", 10, 512))
 CLASSIC_FILES = (
     ("vggish", ".npy", "audio", 10, 128),
     ("res152", ".npy", "native_visual", 80, 2048),
@@ -112,7 +113,8 @@ UNAV_FILES = (
 
 
 @pytest.mark.parametrize(
-    ("layout", "files"), [("valor", VALOR_FILES), ("classic", CLASSIC_FILES), ("unav", UNAV_FILES)]
+    ("layout", "files"),
+    [("valor", VALOR_FILES), ("valor++", VALOR_PLUSPLUS_FILES), ("classic", CLASSIC_FILES), ("unav", UNAV_FILES)],
 )
 def test_other_trees_come_in_unchanged_and_go_out_byte_for_byte(
     tmp_path: Path, export: Export, layout: str, files: tuple[tuple[str, str, str, int, int], ...]

@@ -1,4 +1,4 @@
-"""Recipes: every published label row can be made by one command, and stands beside what was measured, as printed."""
+"""Recipes: every published row can be made by one command, and stands beside what was measured, as printed."""
 
 import tomllib
 from collections.abc import Callable
@@ -16,9 +16,10 @@ from avvp_pipe.store import Store, StoreError
 from tests.label_world import CLASSES, stored, stored_generator, world
 
 NAMES = recipe_names()
-TARGET = {"@dataset": "llp", "@features": "llp"}
+TARGET = {"@dataset": "llp", "@features": "llp", "@parser-features": "llp-classic"}
 PRETRAIN = {"@pretrain-dataset": "unav", "@pretrain-features": "unav"}
 TINY = ("width=16", "heads=2", "ffn=16", "layers=1", "epochs=1", "warmup=0", "device=cpu")
+TINY_PARSER = ("width=16", "heads=2", "ffn=16", "layers=1", "epochs=1", "device=cpu")
 ROOT = Path(__file__).parents[1]
 
 # As printed, typed off the papers' tables: recipe, split, pooling, part of the source; A V AV Type Event, twice.
@@ -37,6 +38,22 @@ uwav         | val  | official | Table S-XI   | 80.1 75.4 68.5 74.7 79.9 | 72.1 
 uwav         | test | official | Table 3      | 78.4 74.5 65.5 72.8 78.4 | 71.1 69.6 57.7 66.1 69.0
 ear          | val  | official | Table S-XI   | 83.4 75.3 70.3 76.3 81.5 | 76.9 70.8 65.2 71.0 73.8
 ear          | test | official | Table III    | 81.7 75.5 68.0 75.1 80.8 | 75.1 71.3 62.0 69.5 72.9
+parser-han             | test | official | UWAV      | 60.1 52.9 48.9 54.0 55.4 | 51.3 48.9 43.0 47.7 48.0
+parser-valor           | test | official | Table 1   | 61.8 65.9 58.4 62.0 61.5 | 55.4 62.6 52.2 56.7 54.2
+parser-valor-plus      | test | official | Table 1   | 62.8 66.7 60.0 63.2 62.3 | 57.1 63.9 54.4 58.5 55.9
+parser-valor-plusplus  | test | official | VALOR     | 68.1 68.4 61.9 66.2 66.8 | 61.2 64.7 55.5 60.4 59.0
+parser-uwav            | test | official | Table 1   | 64.2 70.0 63.4 65.9 63.9 | 58.6 66.7 57.5 60.9 57.4
+parser-uwav-hard       | test | official | Table A8  | 62.7 67.7 61.9 64.2 62.2 | 56.9 64.9 56.6 59.5 55.8
+parser-uwav-soft       | test | official | Table A8  | 63.0 68.3 61.8 64.4 62.8 | 56.9 65.2 55.9 59.3 56.1
+parser-uwav-reweighted | test | official | Table A8  | 63.6 69.5 63.0 65.4 63.1 | 57.9 66.4 57.0 60.4 56.9
+parser-uwav-mixup      | test | official | Table A8  | 63.9 69.0 62.8 65.2 63.4 | 57.7 65.6 56.3 59.9 56.8
+parser-uwav-clip-clap  | test | official | Table A6  | 68.9 72.3 65.6 68.9 68.3 | 63.5 68.7 59.6 63.9 62.4
+parser-coleaf          | test | official | Table 6   | 63.5 64.5 58.6 62.1 61.8 | 56.2 62.0 52.1 56.7 54.5
+parser-coleaf-valor    | test | official | Table 7   | 64.2 64.4 59.3 62.6 62.5 | 57.6 63.2 54.2 57.9 55.6
+parser-ear             | test | official | Table I   | 65.9 69.8 63.8 66.5 64.8 | 60.2 66.5 58.8 61.8 58.5
+parser-ear-clip-clap   | test | official | Table II  | 71.3 71.8 66.2 69.8 70.1 | 66.4 68.1 61.4 65.3 63.9
+parser-han-unav        | test | official | Table 8   | - - 35.0 - -             | - - 41.4 - -
+parser-coleaf-unav     | test | official | Table 8   | - - 41.5 - -             | - - 47.8 - -
 """
 SAME_ROWS = {"valor-calibrated": "valor", "uwav-printed": "uwav"}
 
@@ -60,11 +77,13 @@ def test_published_rows_are_the_printed_ones_and_no_others() -> None:
 
 
 def test_types_of_published_label_rows_are_means_within_rounding() -> None:
-    rows = [row for name in NAMES for row in read_recipe(name).published]
+    rows = [row for name in NAMES for row in read_recipe(name).published if name != "parser-coleaf-valor"]
     errors = [type_error(level) for row in rows for level in (row.segment, row.event)]
     known = [abs(error) for error in errors if error is not None]
-    assert len(known) > 15
+    assert len(known) > 40
     assert max(known) < 0.1
+    (coleaf,) = read_recipe("parser-coleaf-valor").published  # of which one sum does not come out
+    assert doubts(coleaf) == ("event-level Type is -0.4 beside the mean of the printed A, V and AV",)
 
 
 def test_averages_that_ear_prints_are_the_means_of_the_ten() -> None:
@@ -96,10 +115,11 @@ def test_contradictory_rows_and_sums_that_do_not_come_out_are_doubted() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_makes_labels_scores_them_and_can_be_planned(name: str) -> None:
+def test_every_recipe_makes_labels_or_a_parser_scores_them_and_can_be_planned(name: str) -> None:
     recipe = read_recipe(name)
     assert recipe.title
-    assert recipe.clips == {"val": 649, "test": 1200}
+    assert recipe.clips == ({"test": 2167} if name.endswith("-unav") else {"val": 649, "test": 1200})
+    assert name.startswith("parser-") == (recipe.steps[-1].inputs["predictions"] == "parser")
     steps = plan_recipe(recipe, TARGET | PRETRAIN)
     assert [step.stage for step in steps] == [step.stage for step in recipe.steps]
     assert steps[-1].stage == "evaluate"
@@ -249,7 +269,7 @@ def test_ls_and_show_tell_every_recipe(avvp: Callable[..., Any]) -> None:
     for part in ("source = published", "80.78", "72.0", "doubt: V and AV contradict", "EAR (arXiv 2605.08723)"):
         assert part in shown
     document = avvp("recipes", "show", "uwav", "--json").document
-    assert document["given"] == list(GIVEN)
+    assert document["given"] == [name for name in GIVEN if name != "@parser-features"]
     assert "apart_from = @apart-from if given" in avvp("recipes", "show", "uwav").out
     assert document["published"][1]["segment"]["V"] == 74.5
     assert avvp("recipes", "show", "nothing").code == 2
@@ -304,6 +324,51 @@ def test_recipes_without_a_generator_run_to_their_scores(llp: Store, avvp: Calla
     assert ran.code == 0, ran.err
     assert all(one["measured"] for one in ran.document["comparison"])
     assert ran.document["steps"][-1]["artifact"].startswith(f"scores/llp-{name}@")
+
+
+@pytest.mark.parametrize("name", ["parser-han", "parser-valor", "parser-valor-plus", "parser-coleaf-valor"])
+def test_a_parsers_recipe_runs_to_its_scores_on_the_features_that_it_reads(
+    llp: Store, avvp: Callable[..., Any], name: str
+) -> None:
+    sizes = ("epochs=1", "device=cpu") if "coleaf" in name else TINY_PARSER
+    changed = [word for one in (*sizes, "widths=features") for word in ("--set", f"train-parser.{one}")]
+    line = (name, "--dataset", "llp", *([] if name == "parser-han" else ["--features", "llp"]), *changed)
+    lacking = run(avvp, llp, *line)
+    assert lacking.code == 2
+    assert "give it as --parser-features NAME" in " ".join(lacking.err.split())
+    ran = run(avvp, llp, *line, "--parser-features", "llp", "--json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.document["comparison"]
+    assert row["measured"]["segment"].keys() == row["difference"]["event"].keys() == set(METRICS)
+    trained = llp.get(f"parser/llp-{name}")
+    assert trained.provenance["params"]["widths"] == "features"
+    assert str(trained.attrs["method"]).endswith("weak labels" if name == "parser-han" else "hard valor")
+
+
+@pytest.mark.parametrize("name", ["parser-uwav", "parser-uwav-hard", "parser-uwav-clip-clap"])
+def test_the_rows_of_an_ablation_are_parsers_trained_on_one_set_of_labels(
+    llp: Store, avvp: Callable[..., Any], name: str
+) -> None:
+    assert run(avvp, llp, "valor", "--dataset", "llp", "--features", "llp").code == 0
+    changed = [word for one in (*TINY_PARSER, "widths=features") for word in ("--set", f"train-parser.{one}")]
+    features = ("--features" if name.endswith("clap") else "--parser-features", "llp")
+    ran = run(avvp, llp, name, "--dataset", "llp", *features, "--use", "labels=labels/llp-valor", *changed, "--json")
+    assert ran.code == 0, ran.err
+    assert [one["artifact"].partition("/")[0] for one in ran.document["steps"]] == ["parser", "scores"]
+    targets = llp.get(f"parser/llp-{name}").provenance["params"]["targets"]
+    assert targets == ("hard" if name.endswith("hard") else "soft")
+
+
+def test_where_only_what_is_heard_and_seen_at_once_is_labelled_av_is_compared(
+    tmp_path: Path, avvp: Callable[..., Any]
+) -> None:
+    store = Store(tmp_path / "store")
+    stored(store, world(24, training=12), name="unav", dense=2)
+    changed = [word for one in TINY_PARSER for word in ("--set", f"train-parser.{one}")]
+    line = ("parser-han-unav", "--dataset", "unav", "--parser-features", "unav", *changed)
+    (row,) = run(avvp, store, *line, "--json").document["comparison"]
+    assert row["measured"]["segment"].keys() == row["difference"]["segment"].keys() == {"AV"}
+    assert "35.0" in run(avvp, store, *line).out
 
 
 @pytest.mark.parametrize("name", ["uwav", "uwav-printed", "ear"])

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from avvp_pipe.stages.blocks.checkpoints import CheckpointError
-from avvp_pipe.stages.blocks.training import DivergedError, Fitted, Optimiser, Schedule, fit, seeded
+from avvp_pipe.stages.blocks.training import (
+    DivergedError,
+    Fitted,
+    Grouped,
+    Moment,
+    Optimiser,
+    Schedule,
+    StepSchedule,
+    fit,
+    seeded,
+)
 
 CLIPS, EPOCHS = 11, 5
 SCHEDULE = Schedule(epochs=EPOCHS, warmup=2, peak=1e-2, minimum=1e-3)
@@ -328,6 +338,154 @@ def test_terms_without_names_of_their_own_are_refused(terms: dict[str, Tensor]) 
         fit(
             Problem().model, lambda rows: terms, clips=2, batch_size=2, schedule=SCHEDULE, optimiser=Optimiser(), seed=0
         )
+
+
+class ByTurns(Problem):
+    """The first layer and the last one have an optimiser each; the last one's loss sees the first one's step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[Moment] = []
+        self.first_weights: list[Tensor] = []
+        self.first, self.last = (cast(nn.Linear, self.model[place]) for place in (0, 3))
+
+    @property
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"first": list(self.first.parameters()), "last": list(self.last.parameters())}
+
+    def terms(self, rows: Tensor, moment: Moment) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        self.moments.append(moment)
+        self.first_weights.append(self.first.weight.detach().clone())
+        yield "first", {f"{name}_first": value for name, value in Problem.loss(self, rows).items()}
+        self.first_weights.append(self.first.weight.detach().clone())
+        yield "last", {f"{name}_last": value for name, value in Problem.loss(self, rows).items()}
+
+    def fit(self, **changes: Any) -> Fitted:
+        grouped = Grouped(self.terms, self.groups)
+        arguments: dict[str, Any] = {"clips": CLIPS, "batch_size": 4, "schedule": SCHEDULE, "optimiser": Optimiser()}
+        return fit(
+            self.model, grouped, **(arguments | {"seed": 3, "validate": self.score, "select": "accuracy"} | changes)
+        )
+
+
+def test_groups_are_stepped_one_after_the_other_within_a_batch() -> None:
+    problem = ByTurns()
+    last = problem.last.weight.detach().clone()
+    problem.fit(schedule=Schedule(epochs=1, warmup=0, peak=1e-2, minimum=1e-3), clips=4)
+    before, between = problem.first_weights
+    assert not torch.equal(before, between), "the first group was not stepped before the second was asked"
+    assert torch.equal(problem.first.weight, between), "the second group's step reached the first one's weights"
+    assert not torch.equal(problem.last.weight, last)
+
+
+def test_groups_of_their_own_are_those_of_separate_optimisers() -> None:
+    """Against the loop as one would write it for two optimisers."""
+    rows, ours, theirs = torch.arange(4), ByTurns(), ByTurns()
+    optimisers = {name: torch.optim.Adam(group, lr=1e-2) for name, group in theirs.groups.items()}
+    theirs.model.train()
+    ours.fit(
+        clips=4,
+        schedule=StepSchedule(epochs=1, peak=1e-2),
+        optimiser=Optimiser(form="adam", weight_decay=0, clip_norm=None),
+        batches=lambda: [rows],
+    )
+    with seeded(3, 1):
+        for name, terms in theirs.terms(rows, ours.moments[0]):
+            optimisers[name].zero_grad()
+            torch.autograd.backward(torch.stack(tuple(terms.values())).sum())
+            optimisers[name].step()
+    assert same(ours.model.state_dict(), theirs.model.state_dict())
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 5])
+def test_training_by_turns_that_is_interrupted_ends_with_the_same_bits(tmp_path: Path, epoch: int) -> None:
+    file = tmp_path / "training.pt"
+    with pytest.raises(InterruptedRunError):
+        ByTurns().fit(checkpoint=file, progress=interrupt_after(epoch))
+    again = ByTurns()
+    assert_same(again.fit(checkpoint=file), ByTurns().fit())
+    assert len(again.moments) == 3 * (EPOCHS - epoch)
+
+
+def test_an_objective_is_told_when_it_is_asked() -> None:
+    problem = ByTurns()
+    history = problem.fit().history
+    wanted = [
+        (epoch, EPOCHS, batch / 3, 3 * (epoch - 1) + batch) for epoch in range(1, EPOCHS + 1) for batch in range(3)
+    ]
+    assert [(one.epoch, one.epochs, one.progress, one.step) for one in problem.moments] == wanted
+    parts = ("entropy_first", "size_first", "entropy_last", "size_last")
+    assert history[0]["loss"] == pytest.approx(sum(history[0][name] for name in parts))
+
+
+def test_groups_that_name_a_term_alike_are_refused_and_divergence_names_the_group() -> None:
+    for term, message in (("size", "size came twice"), ("nan", "nan = nan.* of last;")):
+        problem = ByTurns()
+
+        def terms(
+            rows: Tensor, moment: Moment, name: str = term, problem: ByTurns = problem
+        ) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+            yield "first", {"size": problem.model(problem.features[rows]).square().mean()}
+            value = problem.model(problem.features[rows]).square().mean()
+            yield "last", {name: value * (math.nan if name == "nan" else 1)}
+
+        problem.terms = terms  # type: ignore[method-assign]
+        with pytest.raises(ValueError, match=message):
+            problem.fit()
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_training_stops_after_so_many_epochs_without_a_new_best_one(tmp_path: Path, patience: int) -> None:
+    scores = (0.1, 0.7, 0.3, 0.7, 0.9)
+    stopped = Problem().fit(validate=constant_scores(*scores), patience=patience)
+    assert len(stopped.history) == 2 + patience
+    assert stopped.best_epoch == 2
+    file = tmp_path / "training.pt"
+    with pytest.raises(InterruptedRunError):
+        Problem().fit(
+            validate=constant_scores(*scores), patience=patience, checkpoint=file, progress=interrupt_after(2)
+        )
+    resumed = Problem().fit(validate=constant_scores(*scores[2:]), patience=patience, checkpoint=file)
+    assert_same(resumed, stopped)
+    again = Problem().fit(validate=constant_scores(), patience=patience, checkpoint=file)
+    assert_same(again, stopped)
+
+
+def test_of_equal_scores_the_last_can_win() -> None:
+    fitted = Problem().fit(validate=constant_scores(0.1, 0.7, 0.3, 0.7, 0.2), ties="last")
+    assert fitted.best_epoch == 4
+
+
+def test_divergence_tells_where_the_last_good_state_is(tmp_path: Path) -> None:
+    file, problem = tmp_path / "training.pt", Problem()
+
+    def loss(rows: Tensor) -> Mapping[str, Tensor]:
+        terms = Problem.loss(problem, rows)
+        return {name: value * (math.nan if len(problem.seen) == 8 else 1) for name, value in terms.items()}
+
+    problem.loss = loss  # type: ignore[method-assign]
+    with pytest.raises(
+        DivergedError, match=r"epoch 3, batch 2 of 3.*\. The state after epoch 2 is kept in .*training.pt"
+    ):
+        problem.fit(checkpoint=file)
+    assert torch.load(file, weights_only=True)["history"][-1]["epoch"] == 2
+
+
+@pytest.mark.parametrize(("every", "factor"), [(10, 0.1), (6, 0.25)])
+def test_steps_are_those_of_torch(every: int, factor: float) -> None:
+    """HAN's and CoLeaF's loops: train an epoch, then step."""
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=3e-4)
+    theirs, ours = torch.optim.lr_scheduler.StepLR(sgd, every, factor), StepSchedule(40, 3e-4, every, factor)
+    for epoch in range(1, 41):
+        assert ours.rate(epoch) == pytest.approx(sgd.param_groups[0]["lr"])
+        sgd.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"every": 0}, {"factor": 0.0}, {"factor": 1.5}, {"peak": math.inf}])
+def test_steps_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a schedule has"):
+        StepSchedule(**wrong)
 
 
 def test_released_schedule_warms_up_and_falls_along_half_a_cosine() -> None:

@@ -104,13 +104,14 @@ class Attention(nn.Module):
         """Each query second gathers from the context: (B, T, D), (B, S, D), mask (B|1, 1, T, S) -> (B, T, D)."""
         batch, _, width = query.shape
         split = (batch, -1, self.heads, width // self.heads)
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        # Cut in one operation each, whose gradient is put together in one, too.
+        weights, biases = (torch.split(one, [width, 2 * width]) for one in (self.in_proj_weight, self.in_proj_bias))
+        asked = functional.linear(query, weights[0], biases[0])
+        offered = functional.linear(context, weights[1], biases[1])
         queries, keys, values = (
-            functional.linear(source, weight, bias).view(split).transpose(1, 2)
-            for source, weight, bias in zip((query, context, context), weights, biases, strict=True)
+            projected.reshape(split).transpose(1, 2) for projected in (asked, *offered.chunk(2, dim=2))
         )
-        dropout = self.dropout if self.training else 0.0
-        gathered = functional.scaled_dot_product_attention(queries, keys, values, mask, dropout)
+        gathered = _gathered(queries, keys, values, mask, self.dropout if self.training else 0.0)
         out: Tensor = self.out_proj(gathered.transpose(1, 2).reshape(query.shape))
         return out
 
@@ -181,13 +182,13 @@ class HanLayer(nn.Module):
         self.linear2 = nn.Linear(ffn, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, stream: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
         """Update `stream` (B, T, D) from itself and from `other` (B, T, D)."""
         query = self.norm1(stream) if self.pre else stream
         crossed = self.drop(self.cm_attn(query, other, mask))
-        summed: Tensor = stream + crossed + self.drop(self.self_attn(query, query, mask))
+        summed: Tensor = stream + crossed + self.drop(self.self_attn.over_itself(query, mask))
         if self.pre:
             return summed + self._feed_forward(self.norm2(summed))
         summed = self.norm1(summed)
@@ -195,7 +196,7 @@ class HanLayer(nn.Module):
         return out
 
     def _feed_forward(self, stream: Tensor) -> Tensor:
-        hidden = self.drop(functional.relu(self.linear1(stream)))
+        hidden = functional.relu_(self.drop(self.linear1(stream)))  # as in `EncoderLayer`
         out: Tensor = self.drop(self.linear2(hidden))
         return out
 

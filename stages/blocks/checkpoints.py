@@ -13,7 +13,7 @@ import torch
 
 __all__ = ["CheckpointError", "read_checkpoint", "write_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when what a checkpoint holds changes."""
 
 

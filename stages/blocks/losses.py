@@ -21,11 +21,15 @@ __all__ = [
     "ClassBalance",
     "Mixup",
     "class_balance",
+    "distillation_loss",
     "draw_mixup",
+    "labels_of_clips",
     "log_of_both",
     "mixup_loss",
     "segment_loss",
+    "smoothed",
     "video_loss",
+    "with_background",
 ]
 
 BalanceForm = Literal["code", "paper"]
@@ -35,9 +39,48 @@ _EDGE = 1e-7
 
 
 def video_loss(probabilities: Tensor, weak: Tensor) -> Tensor:
-    """Mean binary cross-entropy of clip probabilities (B, C) in [0, 1] and weak labels (B, C)."""
+    """Mean binary cross-entropy of clip probabilities (B, C) in [0, 1] and weak labels (B, C), maybe smoothed."""
     clamped = probabilities.float().clamp(_EDGE, 1 - _EDGE)
-    return functional.binary_cross_entropy(clamped, weak.to(clamped.dtype))
+    labels = weak.to(clamped.dtype)
+    # Not torch's own, which stops at NaN, on CUDA for good, before the training loop can say where it came from.
+    return -(labels * clamped.log() + (1 - labels) * (-clamped).log1p()).mean()
+
+
+def smoothed(weak: Tensor, keep: float) -> Tensor:
+    """Labels drawn towards one half: keep * y + (1 - keep) / 2, of the shape of `weak`, float32.
+
+    HAN's guided loss, released code: 1.0 for what is heard, 0.9 (y -> 0.95, 0.05) for what is seen; the paper smooths
+    both.
+
+    >>> smoothed(torch.tensor([True, False]), 0.9)
+    tensor([0.9500, 0.0500])
+    """
+    return keep * weak.float() + (1 - keep) / 2
+
+
+def labels_of_clips(targets: Tensor, valid: Tensor) -> Tensor:
+    """Dense labels (B, T, C) in [0, 1] reduced to their clip's: the highest over real seconds, (B, C).
+
+    Global VALOR (NeurIPS 2023, section 5): such labels supervise what is pooled of each modality.
+    """
+    return targets.masked_fill(~valid[:, :, None], 0).amax(dim=1)
+
+
+def with_background(targets: Tensor) -> Tensor:
+    """(B, T, C) in [0, 1] -> (B, T, C + 1): last, how sure it is that nothing else is on, 1 - the highest.
+
+    VALOR's AVE (NeurIPS 2023, appendix F) for hard labels: 1 where no class fires. Ours for soft ones.
+    """
+    return torch.cat((targets, 1 - targets.amax(dim=2, keepdim=True)), dim=2)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """KL(q || q_m), q_m the softmax over classes of the logits: summed over classes, mean over real seconds.
+
+    logits (B, T, C); teacher (B, T, C), q, which adds up to one over classes; valid (B, T) bool. VALOR (NeurIPS 2023)
+    eq. 8, which sums over seconds; the mean keeps it beside the other terms, as the released code has those.
+    """
+    return functional.kl_div(logits[valid].log_softmax(dim=1), teacher[valid], reduction="batchmean")
 
 
 def segment_loss(

@@ -1,7 +1,7 @@
 """A trained network in an artifact: its sizes as attributes, its weights as arrays, its history as a table."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ def put_network(
         out.put(HISTORY + name, np.array([epoch.get(name, np.nan) for epoch in history], np.float64))
 
 
-def load_network(artifact: "Artifact", record: type, build: type[N]) -> N:
+def load_network(artifact: "Artifact", record: type, build: Callable[[Any], N]) -> N:
     """Build the network that the artifact describes and fill in its weights, ready to be run.
 
     record: the frozen dataclass of its sizes; build: the module made from one. Raises ValueError where the

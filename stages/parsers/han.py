@@ -1,13 +1,13 @@
-"""UWAV's parser: the hybrid attention network (HAN) in the sizes and form that UWAV released.
+"""The hybrid attention network (HAN) with attentive pooling (MMIL): the parser of which most others are made.
 
     HAN: "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020,
-    arXiv:2007.10558.  Released code of this form: github.com/Franklin905/UWAV at 15c9a8d.
+    arXiv:2007.10558.  Released code: github.com/YapengTian/AVVP-ECCV20 at fde5611.
 
 A parser reads the features of a clip and says, for every second, which events are heard and which are seen::
 
-    audio  (B, T, .) -> MLP    --+                      +-> audio features  --+-- classifier -> logits (B, T, C)
-                                 +-> HAN layers over T --+                    |
-    visual (B, T, .) -> Linear --+                      +-> visual features --+-- pooling    -> clip (B, C)
+    audio  (B, T, .) -> Linear(s) --+                       +-> audio features  --+-- classifier -> logits (B, T, C)
+                                    +-> HAN layers over T --+                     |
+    visual, motion   -> fusion    --+                       +-> visual features --+-- pooling    -> clip (B, C)
 
     paper      here                                                shape
     F^a, F^v   audio_features, visual_features                     (B, T, D)
@@ -16,18 +16,19 @@ A parser reads the features of a clip and says, for every second, which events a
     W_p        classifier, shared by both modalities               D -> C
     W_t, W_m   pooling.over_time, pooling.over_modality            D -> C
 
-Departures.  As released and unlike the paper, with switches in `Network`: the visual stream looks at the
-already *updated* audio (`order`).  AVVP-ECCV20's stacking, in which only the last layer counts, is
-`stacking="legacy"`.
-Ours: clips may be shorter than the batch (`lengths`); `inputs="clip_clap"` has one Linear for CLIP features,
-because the configuration behind UWAV's CLIP + CLAP rows is unknown and the released code cannot run it.
+The parsers of VALOR and UWAV are this network in other sizes and with other switches: `valor.py`, `uwav.py`.
+The defaults of `Network` are UWAV's, which is the largest; `METHOD` at the foot is HAN as first published.
+
+Departures.  `stacking="legacy"` is that of the release, in which every layer reads the encoder's inputs again, so that
+of several layers only the last counts; `METHOD` has one layer and does not need it.  The release also holds three
+encoders that it never runs (4.7 of 9.3 million parameters); they are left out here.
+Ours: clips may be shorter than the batch (`lengths`), and frames may come as means of seconds (`inputs.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +45,17 @@ from avvp_pipe.stages.blocks.attention import (
     valid_mask,
 )
 from avvp_pipe.stages.blocks.pooling import AttentivePooling, ClipProbabilities
-from avvp_pipe.stages.blocks.weights import renamed
+from avvp_pipe.stages.parsers.inputs import AudioProjection, VisualFusion, VisualInput, audio_input, one_a_second
+from avvp_pipe.stages.parsers.records import Gate, GateSettings, Outputs, ParserMethod, Streams
 
-__all__ = ["Gate", "Han", "Inputs", "Network", "Outputs", "from_released", "predict"]
+__all__ = ["METHOD", "Gate", "Han", "Network", "Outputs", "predict"]
 
-Inputs = Literal["classic", "clip_clap"]
-Gate = Literal["global", "modality", "none"]
-Value = TypeVar("Value")
+AudioStream = Literal["audio", "audio_map"]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Sizes and switches of the parser; the defaults are the released ones (23,023,691 parameters)."""
+    """Sizes and switches of the parser; the defaults are those of UWAV's release (23,023,691 parameters)."""
 
     classes: int = 25
     width: int = 512
@@ -63,48 +63,40 @@ class Network:
     ffn: int = 2048
     layers: int = 5
     dropout: float = 0.1
-    inputs: Inputs = "classic"
-    """"classic": VGGish, ResNet-152 and R(2+1)D; "clip_clap": the teachers' features."""
+    audio_stream: AudioStream = "audio"
+    """Which stream is heard: one vector a second, or VALOR++'s maps of whole clips."""
+    audio_projection: AudioProjection = "mlp"
+    """What reads it: one Linear (HAN, VALOR), or two (UWAV)."""
+    visual_fusion: VisualFusion = "joint"
+    """How pictures and motion come together: side by side into one Linear (UWAV), or after one each (HAN, VALOR)."""
     audio_width: int = 128
-    """Of VGGish; 512 for CLAP."""
+    """Of VGGish; 512 for CLAP, 768 for its maps."""
     visual_width: int = 2048
     """Of ResNet-152; 768 for CLIP."""
     motion_width: int = 512
-    """Of R(2+1)D; unused with "clip_clap"."""
+    """Of R(2+1)D; 0 where no motion is read."""
     norm: Norm = "post"
     order: Order = "sequential"
+    """Whether vision looks at the already updated audio (VALOR and UWAV, released), or both at the old streams."""
     stacking: Stacking = "chained"
     identical_layers: bool = True
     """Whether all layers start from the same values, as released."""
 
     def __post_init__(self) -> None:
-        one_of("inputs", self.inputs, Inputs)
+        one_of("audio_stream", self.audio_stream, AudioStream)
         one_of("norm", self.norm, Norm)
         one_of("order", self.order, Order)
         one_of("stacking", self.stacking, Stacking)
-        widths = (self.width, self.audio_width, self.visual_width, self.motion_width)
-        if min(*widths, self.classes, self.heads, self.ffn, self.layers) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(f"the parser's sizes are at least 1 and its dropout in [0, 1), but {self}")
+        sizes = (self.width, self.audio_width, self.visual_width, self.classes, self.heads, self.ffn, self.layers)
+        if min(sizes) < 1 or self.motion_width < 0 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"the parser's sizes are at least 1, motion_width at least 0 and its dropout in [0, 1), but {self}"
+            )
 
-
-class Outputs(NamedTuple):
-    """What the parser says of a batch of clips."""
-
-    video_probs: Tensor
-    """(B, C): the class occurs somewhere in the clip, heard or seen. At least 0, and at times a little over 1:
-    the weights over time and over modality are made apart, and their products need not add up to one."""
-    audio_video_probs: Tensor
-    """(B, C) in [0, 1]: somewhere in the clip, heard."""
-    visual_video_probs: Tensor
-    """(B, C) in [0, 1]: somewhere in the clip, seen."""
-    audio_logits: Tensor
-    """(B, T, C), per second, heard."""
-    visual_logits: Tensor
-    """(B, T, C), per second, seen."""
-    audio_features: Tensor
-    """(B, T, D), after attention, what `Han.classifier` reads; mixup blends these."""
-    visual_features: Tensor
-    """(B, T, D)."""
+    def widths(self) -> dict[str, int]:
+        """The streams that such a parser reads -> how wide they are."""
+        motion = {"motion": self.motion_width} if self.motion_width else {}
+        return {self.audio_stream: self.audio_width, "visual": self.visual_width, **motion}
 
 
 class Han(nn.Module):
@@ -114,9 +106,8 @@ class Han(nn.Module):
         super().__init__()
         self.network = network
         width = network.width
-        visual = network.visual_width + (network.motion_width if network.inputs == "classic" else 0)
-        self.audio_in = nn.Sequential(nn.Linear(network.audio_width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
-        self.visual_in = nn.Linear(visual, width)
+        self.audio_in = audio_input(network.audio_projection, network.audio_width, width)
+        self.visual_in = VisualInput(network.visual_fusion, network.visual_width, network.motion_width, width)
         layers = stack(
             lambda: HanLayer(width, network.heads, network.ffn, network.dropout, norm=network.norm),
             network.layers,
@@ -126,53 +117,25 @@ class Han(nn.Module):
         self.classifier = nn.Linear(width, network.classes)
         self.pooling = AttentivePooling(width, network.classes)
 
-    def forward(
-        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None, *, lengths: Tensor | None = None
-    ) -> Outputs:
+    def forward(self, streams: Streams, lengths: Tensor | None = None) -> Outputs:
         """Parse a batch of clips.
 
-        "classic": audio (B, T, 128), visual (B, kT, 2048) with k frames a second (8 in LLP), motion (B, T, 512).
-        "clip_clap": audio (B, T, Da), visual (B, T, Dv), no motion.
+        streams: those of `Network.widths`: audio (B, T, Da) or audio_map (B, 64, Da), visual (B, T, Dv) or k frames a
+        second (B, kT, Dv), motion (B, T, Dm).
         lengths (B,), None for all T: what lies beyond is padding, may be NaN, and comes out meaningless but finite.
+        Raises ValueError for streams that do not fit.
         """
-        seen = self._visual(audio.shape[1], visual, motion)
-        self._check(audio, seen)
+        seconds = one_a_second(streams, self.network.widths(), lengths)
         valid, mask = None, None
         if lengths is not None:
-            valid = valid_mask(lengths, audio.shape[1])
+            valid = valid_mask(lengths, seconds["audio"].shape[1])
             mask = attention_mask(valid)
-            audio, seen = (each.masked_fill(~valid[:, :, None], 0) for each in (audio, seen))
-        heard, seen = self.encoder(self.audio_in(audio), self.visual_in(seen), mask)
+        heard = self.audio_in(seconds["audio"])
+        heard, seen = self.encoder(heard, self.visual_in(seconds["visual"], seconds.get("motion")), mask)
         features = torch.stack((heard, seen), dim=2)
         logits: Tensor = self.classifier(features)
         pooled: ClipProbabilities = self.pooling(features, logits.sigmoid(), valid)
         return Outputs(*pooled, logits[:, :, 0], logits[:, :, 1], heard, seen)
-
-    def _visual(self, segments: int, visual: Tensor, motion: Tensor | None) -> Tensor:
-        """One visual vector a second: with "classic", the mean of its frames and the motion side by side."""
-        if (motion is not None) != (self.network.inputs == "classic"):
-            raise ValueError(
-                f"a parser with inputs={self.network.inputs!r} takes "
-                f"{'visual and motion' if motion is None else 'visual'} features, but motion "
-                f"{'is missing' if motion is None else 'came'}; build it with the inputs that the features have"
-            )
-        if motion is None:
-            return visual
-        if segments < 1 or visual.shape[1] % segments or motion.shape[1] != segments:
-            raise ValueError(
-                f"audio has {segments} seconds, so visual wants a multiple of that many frames and motion as many, "
-                f"but {tuple(visual.shape) = }, {tuple(motion.shape) = }"
-            )
-        return torch.cat((visual.view(len(visual), segments, -1, visual.shape[2]).mean(dim=2), motion), dim=2)
-
-    def _check(self, audio: Tensor, visual: Tensor) -> None:
-        wanted = (self.network.audio_width, self.visual_in.in_features)
-        if audio.ndim != 3 or audio.shape[:2] != visual.shape[:2] or (audio.shape[2], visual.shape[2]) != wanted:
-            raise ValueError(
-                f"audio and visual features cover the same clips and seconds and are {wanted[0]} and {wanted[1]} "
-                f"wide, but came as {tuple(audio.shape)} and {tuple(visual.shape)}; "
-                "build the parser with the widths of the features"
-            )
 
 
 def predict(
@@ -202,21 +165,28 @@ def predict(
     return audio, visual
 
 
-def from_released(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename the entries of UWAV's released `checkpoint_best.pt` (a state dict) to those of `Han`.
-
-    Raises ValueError for names that the release does not have; `load_arrays` and `load_state_dict` then
-    check that none is missing and that shapes fit.
-    """
-    return renamed(
-        state,
-        {
-            "fc_prob.": "classifier.",
-            "fc_frame_att.layers.0.": "pooling.over_time.",
-            "fc_av_att.layers.0.": "pooling.over_modality.",
-            "fc_a.layers.0.": "audio_in.0.",
-            "fc_a.layers.1.": "audio_in.2.",
-            "fc_fusion.layers.0.": "visual_in.",
-            "hat_encoder.": "encoder.",
-        },
-    )
+METHOD = ParserMethod(
+    name="han",
+    paper="HAN (ECCV 2020, arXiv:2007.10558)",
+    network=Network(heads=1, ffn=512, layers=1, audio_projection="linear", visual_fusion="separate", order="symmetric"),
+    build=Han,
+    gate=GateSettings(strict=False),
+    recipe={
+        "targets": "weak",
+        "video": "guided",
+        "reweight": "none",
+        "mixup": "none",
+        "epochs": 40,
+        "optimiser": "adam",
+        "weight_decay": 0.0,
+        "clip_norm": 0.0,
+        "schedule": "step",
+        "learning_rate": 3e-4,
+        "step_every": 10,
+        "step_factor": 0.1,
+        "train_batch": 16,
+        "ties": "last",
+        "seed": 1,
+    },
+)
+"""As the release trains it."""

@@ -87,6 +87,12 @@ def _by_name(*layouts: Layout) -> Mapping[str, Layout]:
     return {layout.name: layout for layout in layouts}
 
 
+_VALOR = (
+    Stream("visual", "CLIP/features", 10, CLIP_WIDTH),
+    # HTSAT's map before pooling: 2 bands of frequency times 32 steps of time.
+    Stream("audio_map", "CLAP/features", 64, 768, timed=False),
+)
+
 FEATURES: Mapping[str, Layout] = _by_name(
     Layout(
         "uwav",
@@ -106,11 +112,14 @@ FEATURES: Mapping[str, Layout] = _by_name(
     Layout(
         "valor",
         "features",
-        streams=(
-            Stream("visual", "CLIP/features", 10, CLIP_WIDTH),
-            # HTSAT's map before pooling: 2 bands of frequency times 32 steps of time.
-            Stream("audio_map", "CLAP/features", 64, 768, timed=False),
-        ),
+        streams=_VALOR,
+        below=("", "data"),
+        attributes={"visual_log_scale": 4.6052},
+    ),
+    Layout(
+        "valor++",  # all that VALOR++ reads
+        "features",
+        streams=(*_VALOR, Stream("motion", "feats/r2plus1d_18", 10, 512)),
         below=("", "data"),
         attributes={"visual_log_scale": 4.6052},
     ),
@@ -135,7 +144,8 @@ FEATURES: Mapping[str, Layout] = _by_name(
         below=("", "av_features", "data/unav100/av_features"),
     ),
 )
-"""Features by layout: VALOR's and UWAV's CLIP and CLAP, HAN's ResNet-152, R(2+1)D and VGGish, UnAV's I3D and VGGish."""
+"""Features by layout: VALOR's and UWAV's CLIP and CLAP, VALOR++'s with motion, HAN's ResNet-152, R(2+1)D and VGGish,
+UnAV's I3D and VGGish."""
 
 LABELS: Mapping[str, Layout] = _by_name(
     Layout(

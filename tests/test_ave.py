@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.ave_accuracy import ave_accuracy, class_indices, class_labels
-from avvp_pipe.stages.datasets import CLASS_ORDERS, JOINT, SEPARATE, Dataset, DatasetError, prompt_sets, read_ave
+from avvp_pipe.stages.datasets import CLASS_ORDERS, Dataset, DatasetError, prompt_sets, read_ave
 from avvp_pipe.stages.datasets.ave import OFFICIAL
 from avvp_pipe.stages.datasets.ave_order import order_of
+from avvp_pipe.stages.rows import JOINT, SEPARATE
 from avvp_pipe.store import Store
 
 LINES = (

@@ -120,7 +120,10 @@ def test_a_store_that_cannot_be_written_is_reported_and_ends_with_1(tmp_path: Pa
         (("dataset", "--source", "nowhere.csv"), "nowhere.csv"),
         (("dataset",), "give them as --source"),
         (("dataset", "--reader", "llp", "--source", "."), "lacks AVVP_dataset_full.csv"),
-        (("evaluate", "--dataset", "target", "--predictions", "features/target"), "one of labels or parser is wanted"),
+        (
+            ("evaluate", "--dataset", "target", "--predictions", "features/target"),
+            "one of labels or parser or predictions is wanted",
+        ),
     ],
 )
 def test_wrong_use_says_what_was_wanted_and_ends_with_2(

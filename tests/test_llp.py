@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.datasets import SEPARATE, Dataset, DatasetError, read_llp
+from avvp_pipe.stages.datasets import Dataset, DatasetError, read_llp
 from avvp_pipe.stages.datasets.llp import CLASSES
 from avvp_pipe.stages.datasets.overlap import video_of
 from avvp_pipe.stages.metrics import avvp_scores
+from avvp_pipe.stages.rows import SEPARATE
 
 WEAK = {
     "AVVP_train.csv": ["-bcdefghijk_0_10\tSpeech,Dog", "Abcdefghijk_8.5_18.5\tCar"],

@@ -64,7 +64,6 @@ class Machines:
                 if int(parent.split()[1]) in raylets and name in (status.parent / "cmdline").read_text():
                     os.kill(int(status.parent.name), signal.SIGKILL)
 
-
     @contextlib.contextmanager
     def killing(self, name: str, *, until: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Kill them again and again, from beside, until something is so or the block is over."""

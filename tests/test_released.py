@@ -260,7 +260,7 @@ def bomb(files: dict[str, bytes]) -> None:
     import google_crc32c  # zarr's own
 
     def checked(data: bytes) -> bytes:
-        return data + google_crc32c.value(data).to_bytes(4, "little")
+        return data + int(google_crc32c.value(data)).to_bytes(4, "little")
 
     chunk = checked(b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + (2**40).to_bytes(8, "little") + b"\x00" * 8)
     files["audio_soft/c/0/0/0"] = chunk + checked(struct.pack("<2Q", 0, len(chunk)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from avvp_pipe.stages.datasets import JOINT, NONE, SEPARATE, Dataset, read_manifest
+from avvp_pipe.stages.datasets import Dataset, read_manifest
 from avvp_pipe.stages.datasets.rendered import WorldFiles, render_world
 from avvp_pipe.stages.datasets.rendered.cast import EVERYONE, PRETRAIN, TARGET, Character
 from avvp_pipe.stages.datasets.rendered.film import FPS, pictures, soundtrack
@@ -19,6 +19,7 @@ from avvp_pipe.stages.datasets.rendered.looks import SIDE, backdrop, frame_of, l
 from avvp_pipe.stages.datasets.rendered.script import Happening, Script, Sense
 from avvp_pipe.stages.datasets.rendered.sounds import RATE, sound_of
 from avvp_pipe.stages.datasets.rendered.world import CLIPS, Take, takes
+from avvp_pipe.stages.rows import JOINT, NONE, SEPARATE
 from avvp_pipe.stages.stage import Silent
 
 SENSES: tuple[Sense, ...] = ("heard", "seen")

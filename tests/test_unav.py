@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avvp_pipe.stages.datasets import JOINT, SEPARATE, Dataset, DatasetError, heard_and_seen, read_unav
+from avvp_pipe.stages.datasets import Dataset, DatasetError, heard_and_seen, read_unav
 from avvp_pipe.stages.datasets.unav import CLASSES
+from avvp_pipe.stages.rows import JOINT, SEPARATE
 from avvp_pipe.store import Store
 
 SAILING = CLASSES.index("sailing")

@@ -5,9 +5,6 @@ from avvp_pipe.stages.datasets.llp import llp_files, read_llp
 from avvp_pipe.stages.datasets.manifest import read_classes, read_manifest, write_manifest
 from avvp_pipe.stages.datasets.prompts import Prompts, prompt_sets
 from avvp_pipe.stages.datasets.records import (
-    JOINT,
-    NONE,
-    SEPARATE,
     Clip,
     Dataset,
     DatasetError,
@@ -20,9 +17,6 @@ from avvp_pipe.stages.datasets.unav import read_unav, unav_file
 
 __all__ = [
     "CLASS_ORDERS",
-    "JOINT",
-    "NONE",
-    "SEPARATE",
     "ClassOrder",
     "Clip",
     "Dataset",

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from avvp_pipe.stages.datasets.prompts import VALOR_CLASSES, prompt_sets
-from avvp_pipe.stages.datasets.records import SEPARATE, Clip, Dataset, DatasetError, Event, Finding, build_dataset
+from avvp_pipe.stages.datasets.records import Clip, Dataset, DatasetError, Event, Finding, build_dataset
+from avvp_pipe.stages.rows import SEPARATE
 
 SOURCE = "the repository YapengTian/AVVP-ECCV20 on GitHub, folder data"
 SPLIT_FILES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}

@@ -12,9 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avvp_pipe.stages.datasets import (
-    JOINT,
-    NONE,
-    SEPARATE,
     Clip,
     DatasetError,
     Event,
@@ -23,6 +20,7 @@ from avvp_pipe.stages.datasets import (
     read_manifest,
     write_manifest,
 )
+from avvp_pipe.stages.rows import JOINT, NONE, SEPARATE
 
 HEADER = "id,path,split,labels,seconds,audio_events,visual_events"
 

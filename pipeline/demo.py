@@ -34,9 +34,14 @@ PARSERS: Mapping[str, Mapping[str, Any]] = {
     "weak": {"targets": "weak", "reweight": "none", "mixup": "none"},
     "hard": {"targets": "hard", "reweight": "none", "mixup": "none"},
     "soft": {"targets": "soft", "reweight": "none", "mixup": "none"},
+    "reweighted": {"targets": "soft", "reweight": "code", "mixup": "none"},
+    "mixup": {"targets": "soft", "reweight": "none", "mixup": "soft"},
     "full": {"targets": "soft", "reweight": "code", "mixup": "soft"},
+    "ear": {"parser": "ear", "widths": "features", "targets": "soft"},
+    "coleaf": {"parser": "coleaf", "widths": "features", "targets": "soft", "schedule": "cosine"},
 }
-"""What supervises the four parsers: weak labels only, then UWAV's labels, hard, soft, and with everything on."""
+"""HAN on weak labels only, then on UWAV's labels, as in its ablation: hard, soft, with re-weighting, with mixup, with
+both. Then the other parsers on the same labels."""
 
 
 @dataclass(frozen=True, slots=True)

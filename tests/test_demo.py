@@ -23,7 +23,7 @@ def states(document: Any) -> dict[str, str]:
     return {one["artifact"].partition("@")[0]: one["state"] for one in document["artifacts"]}
 
 
-def test_the_demo_scores_the_labels_of_every_method_and_four_parsers_on_both_labelled_splits(
+def test_the_demo_scores_the_labels_of_every_method_and_all_parsers_on_both_labelled_splits(
     finished_demo: Any,
 ) -> None:
     rows = finished_demo.document["scores"]
@@ -32,7 +32,11 @@ def test_the_demo_scores_the_labels_of_every_method_and_four_parsers_on_both_lab
         ("parser", "uwav-clip-clap, weak labels"),
         ("parser", "uwav-clip-clap, hard uwav"),
         ("parser", "uwav-clip-clap, soft uwav"),
+        ("parser", "uwav-clip-clap, soft uwav, re-weighting"),
+        ("parser", "uwav-clip-clap, soft uwav, mixup"),
         ("parser", "uwav-clip-clap, soft uwav, re-weighting, mixup"),
+        ("parser", "ear, soft uwav, re-weighting, mixup"),
+        ("parser", "coleaf, soft uwav"),
     }
     assert {row["split"] for row in rows} == {"val", "test"}
     for row in rows:

@@ -294,6 +294,20 @@ def test_the_rows_reported_are_those_documented(real: Dataset) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.parametrize(("split", "wanted"), [("val", (36.67, 67.33, 26.35)), ("test", (38.08, 65.58, 27.0))])
+def test_predicting_nothing_scores_what_it_scores_by_coleafs_metrics(
+    real: Dataset, split: str, wanted: tuple[float, ...]
+) -> None:
+    rows = np.array(real.splits) == split
+    heard, seen = real.audio[rows], real.visual[rows]
+    scores = avvp_scores(np.zeros_like(heard), np.zeros_like(seen), heard, seen)["segment"]
+    # Saying the same of both modalities scores as much, whatever is said.
+    alike = avvp_scores(heard, heard, heard, seen)["segment"]
+    for found in (scores, alike):
+        assert [found[name] for name in ("Ao", "Vo", "Evento")] == pytest.approx(wanted, abs=0.006)
+
+
+@pytest.mark.real_data
 def test_the_audio_file_of_2020_is_read_and_recognised(real_data: Path, real: Dataset, tmp_path: Path) -> None:
     # Undoes upstream's correction of April 2024: three rows, all of test clips.
     for file in (real_data / "llp").glob("AVVP_*.csv"):

@@ -106,6 +106,7 @@ class Params:
         "auto", "Where features are while training: in memory, or read batch by batch; auto: in memory if they fit."
     )
     device: str = outside_key("auto", "auto, cpu or cuda:N.")
+    tensorboard: str = outside_key("", "Folder for curves that TensorBoard shows; none where left out.")
 
 
 def settle(params: Params, inputs: Inputs) -> Params:
@@ -146,13 +147,22 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
     import numpy as np
 
     from avvp_pipe.stages.blocks.stored import put_network
+    from avvp_pipe.stages.blocks.tensorboard import curves
     from avvp_pipe.stages.parsers.training import job_of, trained
     from avvp_pipe.stages.parsers.validation import predictions
     from avvp_pipe.stages.rows import put_clips
 
     job = job_of(inputs, params, progress)
-    with epochs(progress, "train-parser", job.settings["epochs"], saved=out.saved) as tick:
-        fitted, model = trained(job, checkpoint=out.checkpoint, progress=tick)
+    with (
+        epochs(progress, "train-parser", job.settings["epochs"], saved=out.saved) as tick,
+        curves(params.tensorboard, f"{params.parser}-seed{params.seed}") as draw,
+    ):
+
+        def told(record: Mapping[str, float]) -> None:
+            tick(record)
+            draw(record)
+
+        fitted, model = trained(job, checkpoint=out.checkpoint, progress=told)
     put_clips(out, inputs["dataset"])
     out.put("status", inputs["features"].array("status"))
     out.describe(

@@ -387,3 +387,27 @@ def test_several_seeds_in_one_command_make_an_artifact_each_and_tell_mean_and_sp
 def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ParameterError, match="wanted different whole numbers"):
         seeds_of(text)
+
+
+def test_curves_are_written_for_tensorboard_and_change_nothing_else(store: Store, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    plain, _ = train(store, seed=5)
+    other = Store(tmp_path / "other")
+    put_world(other)
+    drawn, _ = train(other, seed=5, tensorboard=str(tmp_path / "curves"))
+    assert (drawn.key, drawn.digest) == (plain.key, plain.digest)
+    (folder,) = (tmp_path / "curves").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    for name in ("loss", "val_Type", "rate"):
+        points = [(point.step, point.value) for point in events.Scalars(name)]
+        kept = drawn.array(f"history/{name}")
+        assert points == [(place, pytest.approx(value)) for place, value in enumerate(kept, 1)]
+
+
+def test_without_the_package_of_tensorboard_the_command_to_install_it_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ParameterError, match=r"pip install 'avvp-pipe\[tensorboard\]'"):
+        train(store, tensorboard="curves")

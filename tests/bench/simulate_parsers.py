@@ -33,7 +33,7 @@ class Row:
     @property
     def labelled(self) -> bool:
         """Whether it learns from labels of seconds."""
-        return self.params["targets"] != "weak"
+        return bool(self.params["targets"] != "weak")
 
 
 HAN = {"parser": "uwav-clip-clap"}
@@ -60,7 +60,8 @@ def scored(built: Any, store: Store, row: Row, seed: int, given: argparse.Namesp
         sizes |= {"learning_rate": 5e-4, "learning_rate_min": 2.5e-5}
     name = "".join(one if one.isalnum() else "-" for one in f"{row.name} {seed}")
     built(store, "train-parser", name, {**sizes, **row.params}, **inputs)
-    return built(store, "evaluate", name, {}, predictions=f"parser/{name}", dataset="dataset/llp")
+    made: Artifact = built(store, "evaluate", name, {}, predictions=f"parser/{name}", dataset="dataset/llp")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -110,6 +110,14 @@ def test_a_call_that_takes_too_much_memory_costs_itself() -> None:
     assert "256 are allowed" in str(found[1])
 
 
+def test_memory_that_comes_and_goes_between_two_looks_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "TICK_SECONDS", 60.0)
+    calls = [("len(b'x' * 2**29)",), ("len(b'x' * 2**20)",)]
+    large, small = in_processes(eval, calls, workers=1, timeout_seconds=60, memory_bytes=2**28)
+    assert large.status is Status.OUT_OF_MEMORY
+    assert small == 2**20
+
+
 def test_without_a_limit_of_memory_a_call_may_take_any() -> None:
     (found,) = in_processes(b"x".__mul__, [(2**27,)], workers=1, timeout_seconds=30)
     assert len(found) == 2**27

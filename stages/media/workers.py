@@ -84,6 +84,12 @@ class _Limits:
     seconds: float
     memory_bytes: int
 
+    def check_memory(self, taken: int) -> None:
+        """Raise ClipError where that is more than is allowed."""
+        if 0 < self.memory_bytes < taken:
+            found = f"decoding took {taken / 2**20:.0f} MiB of memory; {self.memory_bytes / 2**20:.0f} are allowed"
+            raise ClipError(Status.OUT_OF_MEMORY, found)
+
 
 class _LostError(Exception):
     """The process that ran a call is gone, or was killed here."""
@@ -178,9 +184,11 @@ class _Worker:
         try:
             process, pipe = self._ready()
             send(pipe, (function, arguments))
-            self._receive(process, pipe, self._limits.seconds)
+            counted = self._receive(process, pipe, self._limits.seconds)
             begun = True
             fine, found = self._receive(process, pipe, self._limits.seconds)
+            if counted:  # what came and went between two looks
+                self._limits.check_memory(_memory_bytes(process.pid, "VmHWM"))
         except (EOFError, OSError):
             lost = f"the decoding process died (exit code {self.kill(wait_seconds=1.0)})"
             raise _LostError(Status.DECODER_DIED, lost, begun=begun) from None
@@ -228,10 +236,7 @@ class _Worker:
                 raise EOFError
             if time.monotonic() > deadline:
                 raise ClipError(Status.TIMEOUT, f"decoding took longer than {seconds:g} s and was stopped")
-            taken, limit = _resident_bytes(process.pid), self._limits.memory_bytes
-            if 0 < limit < taken:
-                found = f"decoding took {taken / 2**20:.0f} MiB of memory; {limit / 2**20:.0f} are allowed"
-                raise ClipError(Status.OUT_OF_MEMORY, found)
+            self._limits.check_memory(_memory_bytes(process.pid, "VmRSS"))
         # A process that is stopped halfway through its answer would be waited for without end.
         alarm = Timer(max(deadline - time.monotonic(), STUCK_SECONDS), process.kill)
         alarm.start()
@@ -241,13 +246,22 @@ class _Worker:
             alarm.cancel()
 
 
-def _resident_bytes(process: int | None) -> int:
-    """Memory that a process takes now; 0 where that cannot be told (it is gone, or this is not Linux)."""
+def _memory_bytes(process: int | None, which: str) -> int:
+    """Memory that a process takes now (VmRSS), or its peak (VmHWM); 0 where nobody tells (gone, or not Linux)."""
     try:
-        pages = int(Path(f"/proc/{process}/statm").read_bytes().split()[1])
-    except (OSError, IndexError, ValueError):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024
+    except (OSError, StopIteration, ValueError):
         return 0
-    return pages * resource.getpagesize()
+
+
+def _forget_peak() -> bool:
+    """Have the kernel count this process's peak of memory anew; False where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def _work(pipe: Connection, prepare: Callable[[], None] | None) -> None:
@@ -261,7 +275,7 @@ def _work(pipe: Connection, prepare: Callable[[], None] | None) -> None:
         send(pipe, "ready")
         while True:
             function, arguments = receive(pipe)
-            send(pipe, "begun")
+            send(pipe, _forget_peak())
             send(pipe, _outcome(function, arguments))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # whoever asked is gone

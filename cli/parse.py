@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,20 @@ EXTRA: dict[str, tuple[Any, inspect._ParameterKind]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was asked for besides inputs and parameters of the stage."""
+
+    name: str | None
+    store: str
+    dry_run: bool
+    force: bool
+    videos: list[Path] | None
+    csv: Path | None
+    seconds: int | None
+    settings: list[str] | None
+
+
 def parse_command(stage: Stage) -> Callable[..., None]:
     """A function for typer: the stage's command, which takes videos too, and writes a table."""
     plain = inspect.signature(stage_command(stage))
@@ -60,12 +75,8 @@ def parse_command(stage: Stage) -> Callable[..., None]:
     def command(**given: Any) -> None:
         given.pop("verbose")
         console = Console(as_json=given.pop("json"), quiet=given.pop("quiet"))
-        common = {name: given.pop(name) for name in ("name", "store", "dry_run", "force")}
-        extra = {name: given.pop(name) for name in EXTRA}
-        if extra["videos"]:
-            _parse_videos(stage, given, **common, **extra, console=console)
-        else:
-            _parse_features(stage, given, **common, **extra, console=console)
+        run = _Run(**{field.name: given.pop(field.name) for field in fields(_Run)})
+        (_parse_videos if run.videos else _parse_features)(stage, given, run, console)
 
     first, *others = [
         inspect.Parameter(name, kind, default=None, annotation=annotation) for name, (annotation, kind) in EXTRA.items()
@@ -76,50 +87,24 @@ def parse_command(stage: Stage) -> Callable[..., None]:
     return guarded(command)
 
 
-def _parse_features(
-    stage: Stage,
-    given: dict[str, Any],
-    *,
-    name: str | None,
-    store: str,
-    dry_run: bool,
-    force: bool,
-    csv: Path | None,
-    seconds: int | None,
-    settings: list[str] | None,
-    videos: list[Path] | None,
-    console: Console,
-) -> None:
+def _parse_features(stage: Stage, given: dict[str, Any], run: _Run, console: Console) -> None:
     if given["features"] is None:
         raise ParameterError("parse wants videos to parse, or --features features/NAME; give either")
-    if seconds is not None or settings:
+    if run.seconds is not None or run.settings:
         raise ParameterError("--seconds and --set are for parsing videos; name some, or leave these out")
-    if csv is None or dry_run:
-        run_stage(stage, name, given, store=store, dry_run=dry_run, force=force, console=console)
+    if run.csv is None or run.dry_run:
+        run_stage(stage, run.name, given, store=run.store, dry_run=run.dry_run, force=run.force, console=console)
         return
     from avvp_pipe.pipeline.names import step_name
     from avvp_pipe.pipeline.runner import Step
     from avvp_pipe.store import Store
 
     inputs = {role: reference for role in stage.reads if (reference := given.pop(role)) is not None}
-    steps = [Step(stage.name, step_name(stage, name, given, inputs), given, inputs)]
-    _run(Store(store), steps, csv, console, force=force)
+    steps = [Step(stage.name, step_name(stage, run.name, given, inputs), given, inputs)]
+    _run_steps(Store(run.store), steps, run.csv, console, force=run.force)
 
 
-def _parse_videos(
-    stage: Stage,
-    given: dict[str, Any],
-    *,
-    name: str | None,
-    store: str,
-    dry_run: bool,
-    force: bool,
-    csv: Path | None,
-    seconds: int | None,
-    settings: list[str] | None,
-    videos: list[Path],
-    console: Console,
-) -> None:
+def _parse_videos(stage: Stage, given: dict[str, Any], run: _Run, console: Console) -> None:
     from avvp_pipe.cli.show import print_conditions
     from avvp_pipe.pipeline.parse_videos import steps_for
     from avvp_pipe.pipeline.status import conditions
@@ -130,24 +115,24 @@ def _parse_videos(
         raise ParameterError(f"both videos and --features {features} were given; parse them one after the other")
     if parser is None:
         raise ParameterError("parse wants a parser; give one that was trained here as --parser parser/NAME")
-    opened = Store(store)
+    opened = Store(run.store)
     steps = steps_for(
         opened,
         parser,
-        videos,
-        name=name,
-        seconds=seconds,
+        run.videos or [],
+        name=run.name,
+        seconds=run.seconds,
         params=given,
-        settings=settings or [],
+        settings=run.settings or [],
         progress=console,
     )
-    if dry_run:
+    if run.dry_run:
         print_conditions(conditions(opened, steps), console)
         return
-    _run(opened, steps, csv, console, force=force)
+    _run_steps(opened, steps, run.csv, console, force=run.force)
 
 
-def _run(store: "Store", steps: "Sequence[Step]", csv: Path | None, console: Console, *, force: bool) -> None:
+def _run_steps(store: "Store", steps: "Sequence[Step]", csv: Path | None, console: Console, *, force: bool) -> None:
     """Run steps, the last of which predicts, and write the table. Exits with 1 where clips failed."""
     from avvp_pipe.pipeline.runner import run_step
     from avvp_pipe.store.layouts.predictions_csv import check_table, write_table

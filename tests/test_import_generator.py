@@ -1,7 +1,6 @@
 """UWAV's released checkpoints come in safely, give the released logits, and what is none is refused by name."""
 
 import io
-import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from avvp_pipe.stages.generators.uwav_released import imported_generator
 from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
+from tests.checkpoint_files import Harmful, saved
 from tests.trees import Told
 
 SMALL = {"width": 8, "ffn": 12, "layers": 2, "audio": 6, "visual": 10}
@@ -70,11 +70,6 @@ def store(tmp_path: Path) -> Store:
 def import_it(store: Store, file: Path, told: Told | None = None, **params: Any) -> Artifact:
     step = Step("import-generator", "theirs", {"heads": 2, "source": str(file), **params})
     return run_step(store, step, progress=told or Told()).artifact
-
-
-def saved(folder: Path, state: Any, name: str = "checkpoint_best.pt", **options: Any) -> Path:
-    torch.save(state, folder / name, **options)
-    return folder / name
 
 
 @pytest.mark.real_data
@@ -159,16 +154,6 @@ def test_the_forms_in_which_people_keep_such_files_are_read_alike(
     np.testing.assert_allclose(array, wanted, atol=1e-4 if wrap == "float16" else 0)
     assert array.dtype == np.float32
     assert ("stored and run as float32" in told.text) == wrap.startswith("float")
-
-
-class Harmful:
-    """Its pickle, when loaded without care, makes a folder."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.mark),)
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "old format"])

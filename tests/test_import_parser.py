@@ -1,6 +1,5 @@
 """Released parsers come in safely, give the released outputs, and what is none is refused by name."""
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from avvp_pipe.stages.parsers.released import imported_parser
 from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
+from tests.checkpoint_files import Harmful, saved
 from tests.trees import CLASSES, Told, make_dataset
 
 State = dict[str, Tensor]
@@ -94,11 +94,6 @@ def import_it(store: Store, file: Path, told: Told | None = None, **params: Any)
     values = {"heads": "2", "motion_width": 4, "source": str(file), **params}
     step = Step("import-parser", "theirs", values, {"dataset": "dataset/clips"})
     return run_step(store, step, progress=told or Told()).artifact
-
-
-def saved(folder: Path, state: Any, name: str = "checkpoint_best.pt", **options: Any) -> Path:
-    torch.save(state, folder / name, **options)
-    return folder / name
 
 
 def parsers(store: Store) -> list[str]:
@@ -228,16 +223,6 @@ def test_the_forms_in_which_people_keep_such_files_are_read_alike(
     np.testing.assert_allclose(array, wanted, atol=1e-4 if wrap == "float16" else 0)
     assert array.dtype == np.float32
     assert ("stored and run as float32" in told.text) == wrap.startswith("float")
-
-
-class Harmful:
-    """Its pickle, when loaded without care, makes a folder."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.mark),)
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "old format"])

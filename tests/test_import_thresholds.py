@@ -12,7 +12,8 @@ from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
 from tests import trees
-from tests.test_import_generator import SMALL, random_state, saved
+from tests.checkpoint_files import saved
+from tests.test_import_generator import SMALL, random_state
 
 NAMES = trees.clip_names(6)
 STEMS = [name[:11] for name in NAMES]

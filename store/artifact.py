@@ -1,6 +1,7 @@
 """Reading a finished artifact: a Zarr v3 group in a folder, a bucket or a zip, never written again."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from avvp_pipe.store.places.folder import Folder
 from avvp_pipe.store.reference import Reference
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     import zarr
 
 PROVENANCE = {
@@ -136,20 +139,30 @@ class Artifact:
 
     def rows(self, name: str, rows: slice | int) -> NDArray[Any]:
         """Some rows of the array `name`, or one. Raises StoreError where they are damaged."""
-        array = self.lazy(name)
+        return self._read(name, rows)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The whole array `name`. Raises StoreError where it is damaged."""
+        return self._read(name, ...)
+
+    def _read(self, name: str, rows: "slice | int | EllipsisType") -> NDArray[Any]:
+        from avvp_pipe.store.places.plain_rows import NotStoredError, is_plain, read_rows
+
+        facts = self.facts(name)
+        array = None if is_plain(facts, rows) else self.lazy(name)
         try:
+            if array is None:
+                with suppress(NotStoredError):
+                    return read_rows(self.place, name, facts, rows)
+                array = self.lazy(name)
             return np.asarray(array[rows])
         except ArtifactNotFoundError:
             raise
-        except Exception as error:  # whatever zarr and its codecs make of damaged bytes
+        except Exception as error:  # whatever zarr and the codecs make of damaged bytes
             raise StoreError(
                 f"array {name!r} of {self.location} cannot be read: {type(error).__name__}: {error}; "
                 "`avvp-pipe verify` tells which files are damaged"
             ) from error
-
-    def array(self, name: str) -> NDArray[Any]:
-        """The whole array `name`. Raises StoreError where it is damaged."""
-        return self.rows(name, slice(None)) if self.facts(name).shape else self.rows(name, ...)  # type: ignore[arg-type]
 
     def strings(self, name: str) -> tuple[str, ...]:
         """The whole string array `name`."""

@@ -45,6 +45,12 @@ class ArrayFacts:
     """A Zarr v3 data type; `string` for text."""
     stored_shape: tuple[int, ...]
     """Of one file: a chunk, or a shard of chunks."""
+    chunk_shape: tuple[int, ...]
+    """Of what is encoded as one piece."""
+    sharded: bool
+    """Whether a file holds chunks and an index of them, and not one chunk alone."""
+    compressed: bool
+    """Whether chunks are compressed (zstd)."""
     checksummed: bool
     """Whether every chunk ends in a crc32c checksum."""
 
@@ -52,6 +58,11 @@ class ArrayFacts:
     def decoded_bytes(self) -> int:
         """Of the whole array in memory; for text, what it may come to."""
         return math.prod(self.shape) * (TEXT_BYTES if self.dtype == "string" else _ITEM_BYTES[self.dtype])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of one chunk when decoded; not of text."""
+        return math.prod(self.chunk_shape) * _ITEM_BYTES[self.dtype]
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
@@ -132,12 +143,8 @@ def _array_facts(document: dict[str, Any]) -> ArrayFacts:
         raise _WrongError(f"chunk_key_encoding is {document.get('chunk_key_encoding')!r}, not {_ENCODING!r}")
     codecs = document.get("codecs")
     chunk = stored
-    if (
-        isinstance(codecs, list)
-        and codecs
-        and isinstance(codecs[0], dict)
-        and codecs[0].get("name") == "sharding_indexed"
-    ):
+    sharded = _is_sharded(codecs)
+    if sharded:
         chunk, codecs = _sharding(codecs, stored)
     _check_sizes(shape, chunk, stored, dtype)
     _check_fill(document.get("fill_value"), dtype)
@@ -151,10 +158,16 @@ def _array_facts(document: dict[str, Any]) -> ArrayFacts:
         raise _WrongError(f"dimension_names {names!r} do not fit {len(shape)} axes")
     if names is not None and not all(name is None or isinstance(name, str) for name in names):
         raise _WrongError(f"dimension_names {names!r} are not names")
-    return ArrayFacts(shape, dtype, stored, checksummed=_check_codecs(codecs, dtype))
+    compressed, checksummed = _check_codecs(codecs, dtype)
+    return ArrayFacts(shape, dtype, stored, chunk, sharded=sharded, compressed=compressed, checksummed=checksummed)
 
 
-def _sharding(codecs: list[Any], stored: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+def _is_sharded(codecs: Any) -> bool:
+    first = codecs[0] if isinstance(codecs, list) and codecs else None
+    return isinstance(first, dict) and first.get("name") == "sharding_indexed"
+
+
+def _sharding(codecs: Any, stored: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
     if len(codecs) != 1:
         raise _WrongError("codecs around a shard")
     inner = _named(codecs[0], "codecs", "sharding_indexed")
@@ -214,8 +227,8 @@ def _check_fill(value: Any, dtype: str) -> None:
         raise _WrongError(f"fill_value {value!r} does not fit {dtype}")
 
 
-def _check_codecs(codecs: Any, dtype: str) -> bool:
-    """Check the chain of one chunk, and tell whether it ends in a checksum."""
+def _check_codecs(codecs: Any, dtype: str) -> tuple[bool, bool]:
+    """Check the chain of one chunk, and tell whether it compresses, and whether it ends in a checksum."""
     if not isinstance(codecs, list) or not 1 <= len(codecs) <= 3:
         raise _WrongError(f"codecs are {codecs!r}")
     first = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -227,7 +240,8 @@ def _check_codecs(codecs: Any, dtype: str) -> bool:
     if codecs[0] not in plain or (codecs[0] == {"name": "bytes"} and _ITEM_BYTES[dtype] > 1):
         raise _WrongError(f"codec {codecs[0]!r} does not fit {dtype}")
     rest = codecs[1:]
-    if rest and isinstance(rest[0], dict) and rest[0].get("name") == "zstd":
+    compressed = bool(rest) and isinstance(rest[0], dict) and rest[0].get("name") == "zstd"
+    if compressed:
         level = _named(rest[0], "codec", "zstd")
         if set(level) - {"level", "checksum"} or type(level.get("level")) is not int or abs(level["level"]) > 22:
             raise _WrongError(f"zstd is set to {level!r}")
@@ -236,4 +250,4 @@ def _check_codecs(codecs: Any, dtype: str) -> bool:
         rest = rest[1:]
     if rest not in ([], [{"name": "crc32c"}]):
         raise _WrongError(f"codecs {rest!r} are not among zstd, crc32c")
-    return bool(rest)
+    return compressed, bool(rest)

@@ -219,7 +219,7 @@ def _longer(plan: Plan, rows: Sequence[int]) -> float:
 
 def _shrinking(arrays: Sequence[NDArray[Any]]) -> float:
     """Share that is left of these arrays when they are compressed as the store does; 1 where there are none."""
-    from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+    from numcodecs.zstd import Zstd
 
     raw = sum(array.nbytes for array in arrays)
     return sum(len(Zstd(level=0).encode(np.ascontiguousarray(array))) for array in arrays) / raw if raw else 1.0

@@ -17,6 +17,7 @@ from zarr.registry import register_codec
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, TEXT_BYTES
 from avvp_pipe.store.places import Place
+from avvp_pipe.store.places.zstd_frame import check_frame
 
 __all__ = ["open_array"]
 
@@ -130,16 +131,9 @@ class BoundedZstd(ZstdCodec):
     """zstd that looks at what a frame says it will decode to before decoding it: no bomb goes off."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        data = chunk_bytes.to_bytes()
-        declared = _frame_content_size(data[:18])
         item, count = getattr(chunk_spec.dtype, "item_size", None), math.prod(chunk_spec.shape)
         room = count * item if isinstance(item, int) else count * TEXT_BYTES + TEXT_SLACK_BYTES
-        if declared is None or declared > room:
-            raise StoreError(
-                f"a compressed piece says that it decodes to {declared} bytes; at most {room} belong there"
-            )
-        if _frame_end(data) != len(data):
-            raise StoreError("a compressed piece is cut off, or something follows it")
+        check_frame(chunk_bytes.to_bytes(), room)
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -152,45 +146,6 @@ class VLenUTF8Codec(zarr.codecs.VLenUTF8Codec):
         if declared != wanted:
             raise StoreError(f"a piece of text says that it holds {declared} strings; {wanted} belong there")
         return await super()._decode_single(chunk_bytes, chunk_spec)
-
-
-def _frame_content_size(head: bytes) -> int | None:
-    """The decoded size in the header of a zstd frame (RFC 8878, section 3.1.1.1), None where it tells none.
-
-    >>> _frame_content_size(bytes.fromhex("28b52ffd2005"))
-    5
-    """
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    place, width = _content_size_field(head[4])
-    field = head[place : place + width]
-    if not width or len(field) < width:
-        return None
-    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
-
-
-def _content_size_field(descriptor: int) -> tuple[int, int]:
-    """Where the field of the content size begins in a frame, and how many bytes it has."""
-    single_segment = descriptor >> 5 & 1
-    place = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
-    return place, (single_segment, 2, 4, 8)[descriptor >> 6]
-
-
-def _frame_end(data: bytes) -> int:
-    """Where the first zstd frame ends (section 3.1.1.2), beyond the data where it is cut off.
-
-    What comes after a frame would be decoded too, and nothing bounds that.
-
-    >>> _frame_end(bytes.fromhex("28b52ffd2005 290000 68656c6c6f") + b"more")
-    14
-    """
-    place = sum(_content_size_field(data[4]))
-    last = False
-    while not last and place < len(data):
-        header = int.from_bytes(data[place : place + 3], "little")
-        last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
-        place += 3 + (1 if kind == 1 else size)  # kind 1: one byte, repeated
-    return place + (4 if data[4] & 4 else 0)
 
 
 _BOUNDED = {"zstd": BoundedZstd, "vlen-utf8": VLenUTF8Codec}

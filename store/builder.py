@@ -78,7 +78,7 @@ class Builder:
         self._mirror = mirror
         self._group = zarr.open_group(partial / GROUP, mode="a", zarr_format=3)
         self._rows = 0
-        self._declared: list[str] = []
+        self._declared: dict[str, zarr.Array[Any]] = {}
         self._attributes: dict[str, Any] = {}
         self._journal = Journal(partial)
         self._journal.forget(mirror.kept().__contains__ if mirror else lambda name: (partial / GROUP / name).is_file())
@@ -158,12 +158,12 @@ class Builder:
         if self._rows and shape[0] != self._rows:
             raise StoreError(f"{name!r} has {shape[0]} rows, but the arrays declared before it have {self._rows}")
         self._rows = shape[0]
-        self._declared.append(_checked(name))
         row_bytes = max(1, math.prod(shape[1:]) * np.dtype(dtype).itemsize)
         chunk = _chunk_rows(row_bytes, self._shard_rows)
         shard = min(self._shard_rows, -(-max(shape[0], 1) // chunk) * chunk)
         if name in self._group:
-            begun = self._group[name]
+            with zarr.config.set({"array.write_empty_chunks": True}):  # what is not stored cannot be verified
+                begun = self._group[name]
             wanted = (*shape, np.dtype(dtype).name, chunk, shard)
             assert isinstance(begun, zarr.Array), name
             came = (*begun.shape, begun.dtype.name, begun.chunks[0], (begun.shards or begun.chunks)[0])
@@ -172,10 +172,11 @@ class Builder:
                     f"{self._folder} was begun with {name!r} of another layout, {came} where {wanted} is wanted; "
                     "remove it to build from the start: avvp-pipe gc --leftovers"
                 )
+            self._declared[name] = begun
             return
         compress = (ZstdCodec(),) if (np.dtype(dtype).kind != "f" if compressed is None else compressed) else ()
-        self._group.create_array(
-            name,
+        self._declared[name] = self._group.create_array(
+            _checked(name),
             shape=shape,
             chunks=(chunk, *shape[1:]),
             shards=(shard, *shape[1:]),
@@ -204,12 +205,8 @@ class Builder:
             )
         files: list[str] = []
         for name, data in arrays.items():
-            with zarr.config.set({"array.write_empty_chunks": True}):  # what is not stored cannot be verified
-                target = self._group[name]
-            if not isinstance(target, zarr.Array) or data.shape != (
-                rows.stop - rows.start,
-                *target.shape[1:],
-            ):
+            target = self._declared[name]
+            if data.shape != (rows.stop - rows.start, *target.shape[1:]):
                 raise StoreError(f"rows {rows.start}:{rows.stop} of {name!r} cannot take data of shape {data.shape}")
             target[rows] = data
             files.append("/".join((name, "c", str(rows.start // self._shard_rows), *("0" for _ in target.shape[1:]))))

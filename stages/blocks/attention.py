@@ -124,9 +124,10 @@ class Attention(nn.Module):
         if packing is not None:
             projected = packing.spread(projected)
         batch, segments, width = projected.shape
-        split = projected.view(batch, segments, 3, self.heads, width // 3 // self.heads)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4).contiguous().unbind()
-        gathered = _gathered(queries, keys, values, mask, self.dropout if self.training else 0.0)
+        split = projected.view(batch, segments, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        share = self.dropout if self.training else 0.0
+        queries, keys, values = (split.contiguous() if share else split).unbind()  # torch's own needs no copy
+        gathered = _gathered(queries, keys, values, mask, share)
         together = gathered.transpose(1, 2).reshape(batch, segments, width // 3)
         out: Tensor = self.out_proj(pack(together, packing))
         return out

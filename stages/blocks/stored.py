@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from avvp_pipe.stages.blocks.weights import load_arrays
+from avvp_pipe.stages.blocks.weights import checked
 
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact, Builder
@@ -37,7 +38,10 @@ def load_network(artifact: "Artifact", record: type, build: Callable[[Any], N]) 
     record: the frozen dataclass of its sizes; build: the module made from one. Raises ValueError where the
     weights do not fit.
     """
-    module = build(record(**artifact.attrs["network"]))
+    with torch.device("meta"):  # first values would be drawn for nothing
+        module = build(record(**artifact.attrs["network"]))
     names = [name for name in artifact.array_names() if name.startswith(WEIGHTS)]
-    load_arrays(module, {name.removeprefix(WEIGHTS): artifact.array(name) for name in names})
+    wanted = module.state_dict()
+    found = checked(wanted, {name.removeprefix(WEIGHTS): artifact.array(name) for name in names})
+    module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in found.items()}, assign=True)
     return module.eval()

@@ -5,17 +5,18 @@ A trained thing is stored as one array per parameter; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["checked", "load_arrays", "renamed", "state_arrays"]
+__all__ = ["checked", "load_arrays", "renamed", "rounded", "state_arrays"]
 
 Value = TypeVar("Value")
+M = TypeVar("M", bound=nn.Module)
 
 
 def state_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
@@ -46,6 +47,16 @@ def checked(wanted: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any] | Te
             raise ValueError(f"weight {name!r} is of {tensor.dtype}, but this network wants {wanted[name].dtype}")
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"weight {name!r} holds values that are not finite; the file is damaged")
+    return found
+
+
+def rounded(module: M, dtype: torch.dtype) -> M:
+    """A copy whose matrices are rounded once, as autocast would round them anew in every call; same outputs there."""
+    found = copy.deepcopy(module)
+    for part in found.modules():
+        if not isinstance(part, nn.LayerNorm):
+            for weight in part.parameters(recurse=False):
+                weight.data = weight.data.to(dtype)
     return found
 
 
@@ -93,5 +104,5 @@ def _some(names: list[str]) -> str:
 
 
 def _tensor(value: NDArray[Any] | Tensor) -> Tensor:
-    """A tensor of its own, because arrays read from a store may be read-only."""
-    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    """A tensor of its own: arrays read from a store may be read-only, and are aligned as numpy likes it."""
+    return value.detach() if isinstance(value, Tensor) else torch.tensor(value)

@@ -5,6 +5,7 @@ far the group is padded, changes its logits by rounding at most (about 1e-6 of t
 shapes. One and the same list of clips gives the same bits, since its groups are cut from its beginning.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +26,19 @@ def labeller(generators: Generators, fitted: Fitted) -> Labeller:
     The frozen generator is handed the text features of the dataset's classes, which it need not have met in
     pre-training. The returned function raises ValueError where the features have other widths than it was trained on.
     """
+    import torch
+
     from avvp_pipe.stages.blocks.stored import load_network
+    from avvp_pipe.stages.blocks.weights import rounded
     from avvp_pipe.stages.generators.uwav import Network, TemporalGenerator
 
     (generator,) = generators.values()
     model = load_network(generator, Network, TemporalGenerator)
+    rounded_model = cache(lambda: rounded(model, torch.get_autocast_dtype("cpu")))
 
     def logits(evidence: Evidence) -> Logits:
         _check_widths(str(generator.reference), model, evidence.features)
-        return _logits(model, evidence.features)
+        return _logits(model if not torch.is_autocast_enabled("cpu") else rounded_model(), evidence.features)
 
     return logits
 

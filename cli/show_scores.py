@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from avvp_pipe.cli.console import say, table
+from avvp_pipe.cli.show_decisions import confusions, gate_words, print_confusion, reliabilities
 from avvp_pipe.store import Artifact
 
 METRICS = ("A", "V", "AV", "Type", "Event", "Ao", "Vo", "Evento")
@@ -16,6 +17,8 @@ NAMES = ("equal", "kappa", "union")
 """What is said of two sets: share of equal cells, Cohen's kappa, intersection over union of what both label."""
 MODALITIES = ("audio", "visual")
 SETS = (("of", ""), ("video_labels", "video labels"), ("nothing", "predict nothing"))
+REWARDED = ("Ao", "Vo", "Typeo", "Evento")
+"""CoLeaF's scores, which are high where nothing is predicted."""
 
 
 def scores_document(artifact: Artifact) -> dict[str, Any]:
@@ -24,6 +27,10 @@ def scores_document(artifact: Artifact) -> dict[str, Any]:
     if "class_counts" in artifact:
         document["classes"] = list(_classes(artifact))
         document["label_rates"] = list(_rates(artifact))
+    if "modality_confusion" in artifact:
+        document["modality_confusion"] = list(confusions(artifact))
+        document["reliability"] = list(reliabilities(artifact))
+        document["gate"] = artifact.attrs.get("gate")
     if "agreement" in artifact:
         document["agreement"] = _agreement(artifact)
     return document
@@ -34,16 +41,20 @@ def print_scores(artifact: Artifact) -> None:
     method = str(artifact.attrs["method"])
     if origin := artifact.attrs.get("origin"):
         say(f"origin of the labels: {origin}\n")
+    if gate := artifact.attrs.get("gate"):
+        say(f"decisions: {gate_words(gate)}\n")
     for one in artifact.attrs["scores"]:
-        _print_split(one, method, str(artifact.attrs["pooling"]))
+        _print_split(one, method, str(artifact.attrs["pooling"]), str(artifact.attrs.get("what")))
     document = scores_document(artifact)
     if document.get("classes"):
         _print_classes(document)
+    if document.get("modality_confusion"):
+        print_confusion(document["modality_confusion"][-1])
     if "agreement" in document:
         _print_agreement(document["agreement"])
 
 
-def _print_split(one: Mapping[str, Any], method: str, pooling: str) -> None:
+def _print_split(one: Mapping[str, Any], method: str, pooling: str, what: str) -> None:
     metrics = [metric for metric in METRICS if metric in one["of"]["segment"]]
     for level in LEVELS:
         title = f"{one['split']}, {one['clips']} clips, {level}-level F, percent ({pooling})"
@@ -56,10 +67,26 @@ def _print_split(one: Mapping[str, Any], method: str, pooling: str) -> None:
     if lines:
         columns = [metric for metric in POOLED if metric in one["of"]["segment"]]
         table(f"{one['split']}, segment-level F in other poolings", ("pooling", "", *columns), lines, left=2)
-    errors = {name: value for name, value in one.get("calibration_error", {}).items() if value is not None}
-    if errors:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in errors.items())
-        say(f"{one['split']}, expected calibration error of the soft labels: {told}\n")
+    _say_more(one, "soft labels" if what == "labels" else "probabilities")
+
+
+def _say_more(one: Mapping[str, Any], what: str) -> None:
+    """What is said of a split beside its tables: scores that silence beats, accuracy, calibration."""
+    for level in LEVELS:
+        of, nothing = one["of"][level], one["nothing"][level]
+        if beaten := [name for name in REWARDED if name in of and of[name] <= nothing[name]]:
+            say(f"{one['split']}, {level}-level: no better than predicting nothing in {', '.join(beaten)}\n")
+    if accuracy := one.get("accuracy"):
+        told = ", ".join(f"{label or 'these'} {accuracy[name]:.1f}" for name, label in SETS)
+        say(f"{one['split']}, accuracy of seconds, percent: {told}\n")
+    if every := _errors(one, "calibration_error"):
+        say(f"{one['split']}, expected calibration error of the {what}: {every}")
+        named = _errors(one, "calibration_error_named")
+        say(f"  of the classes of the weak labels alone: {named}\n" if named not in ("", every) else "")
+
+
+def _errors(one: Mapping[str, Any], key: str) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in one.get(key, {}).items() if value is not None)
 
 
 def _line(label: str, scores: Mapping[str, float], metrics: list[str]) -> tuple[str, ...]:

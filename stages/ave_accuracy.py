@@ -51,6 +51,15 @@ def class_labels(indices: NDArray[Any], classes: int) -> NDArray[np.bool_]:
     return np.asarray(indices[:, :, None] == np.arange(classes))
 
 
+def one_a_second(on: NDArray[np.bool_], scores: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of the classes that are on in a second, the one of the highest score alone, of equals the first.
+
+    on (N, T, C) bool; scores (N, T, C) >= 0. Returns (N, T, C) bool, with no class where none was on.
+    """
+    best = np.where(on, scores, -1).argmax(axis=2)
+    return np.asarray(on & (np.arange(on.shape[2]) == best[:, :, None]))
+
+
 def ave_accuracy(predicted: NDArray[Any], truth: NDArray[Any], *, lengths: NDArray[Any] | None = None) -> float:
     """Percent of seconds whose index is right, pooled over all clips.
 

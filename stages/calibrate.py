@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from avvp_pipe.stages.blocks.precision import settled_precision
 from avvp_pipe.stages.generators import (
     Calibrated,
     Evidence,
@@ -113,11 +114,7 @@ def settle(params: Params, inputs: Inputs) -> Params:
     )
     if params.source == "published":
         _check_published(method, settled)
-    if params.precision != "auto":
-        return settled
-    from avvp_pipe.stages.blocks.device import fast_precision
-
-    return replace(settled, precision=fast_precision("cpu"))
+    return replace(settled, precision=settled_precision(params.precision, "cpu"))
 
 
 def _check_published(method: LabelGenerator, params: Params) -> None:

@@ -1,13 +1,17 @@
 """Stage `evaluate`: labels or a parser's predictions held against dense labels, and against another set of labels.
 
     hard predictions (N, T, C) of both modalities, dense labels (N, T, C) -> percentages per split, in three poolings
-    soft predictions                                                      -> expected calibration error
+    soft predictions                                                      -> expected calibration error, reliability
+    hard predictions, by second and class                                 -> confusion between modalities
     hard predictions of every clip, weak labels (N, C)                    -> label rates, class by class
     hard predictions of another artifact                                  -> agreement and Cohen's kappa
 
 Beside the scores always the two trivial baselines, since CoLeaF's audio-only and visual-only scores reward silence.
 Where only what is heard and seen at once is labelled (UnAV-100), AV alone is scored: of the product of both
-modalities, as UWAV's released code selects its generator.
+modalities, as UWAV's released code selects its generator; and where no second has two classes (AVE) accuracy.
+
+A parser's hard predictions are decisions made as its paper makes them when it was trained or run (`parse` has other
+ways); which ones is copied into the scores as `gate`, None for labels and where background is a class of its own.
 """
 
 from collections.abc import Iterator
@@ -18,17 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avvp_pipe.stages.rows import JOINT, OK, SEPARATE, check_same_clips
+from avvp_pipe.stages.split_scores import MODALITIES, Scored, document_of, score_split
 from avvp_pipe.stages.stage import Inputs, Progress, Reads, Stage, option
 from avvp_pipe.store import StoreError
 
 if TYPE_CHECKING:
-    from avvp_pipe.stages.metrics import LabelCounts
+    from avvp_pipe.stages.blocks.calibration_error import Reliability
     from avvp_pipe.store import Artifact, Builder
 
 SPLITS = ("train", "val", "test")
-MODALITIES = ("audio", "visual")
-DENSE = {SEPARATE: "separate", JOINT: "joint"}
-POOLINGS: "tuple[Literal['official'], Literal['micro'], Literal['class-macro']]" = ("official", "micro", "class-macro")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,13 @@ class Params:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """What was counted in the clips of one split whose seconds are labelled in one way."""
-
-    split: str
-    dense: int
-    clips: int
-    left_out: int
-    counts: "dict[str, LabelCounts]"
-    """`of` the predictions, `video_labels` everywhere, `nothing`."""
-    calibration_error: dict[str, float | None]
-
-
 def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> None:
     """Score each split whose seconds are labelled; tell of all clips how much is labelled, and who agrees."""
     dataset, predictions = inputs["dataset"], inputs["predictions"]
     for one in (predictions, *([inputs["against"]] if "against" in inputs else [])):
         _check_pair(one, dataset)
-    every = (_score_split(dataset, predictions, split, dense, progress) for split in SPLITS for dense in DENSE)
+    kinds = [(split, dense) for split in SPLITS for dense in (SEPARATE, JOINT)]
+    every = [score_split(dataset, predictions, split, dense, progress) for split, dense in kinds]
     scored = [one for one in every if one]
     if not scored and "against" not in inputs:
         raise StoreError(
@@ -71,7 +61,8 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         classes=list(dataset.attrs["classes"]),
         pooling=params.pooling,
         annotations=dict(dataset.provenance.get("sources", {})),
-        scores=[_document(one, params) for one in scored],
+        gate=None if predictions.attrs.get("background") else predictions.attrs.get("gate"),
+        scores=[document_of(one, params.pooling) for one in scored],
     )
     _put_scores(out, scored, params, len(dataset.attrs["classes"]))
     _put_whole(out, inputs)
@@ -97,70 +88,12 @@ def _check_pair(predictions: "Artifact", dataset: "Artifact") -> None:
         )
 
 
-def _score_split(
-    dataset: "Artifact", predictions: "Artifact", split: str, dense: int, progress: Progress
-) -> _Scored | None:
-    from avvp_pipe.stages.metrics import label_counts
-    from avvp_pipe.store.rows import take_rows
-
-    labelled = (np.array(dataset.strings("splits"), dtype=str) == split) & (dataset.array("dense") == dense)
-    rows = np.flatnonzero(labelled & (predictions.array("status") == OK))
-    if not len(rows):
-        return None
-    if left_out := int(labelled.sum()) - len(rows):
-        progress.note(f"{split}: {left_out} clips failed and are left out of the scores")
-    heard, seen = (take_rows(predictions, f"{modality}_hard", rows) for modality in MODALITIES)
-    if dense == JOINT:  # heard and seen alike, so that their product is what it is
-        heard = seen = heard & seen
-    truths = ("audio_visual", "audio_visual") if dense == JOINT else MODALITIES
-    truth = [take_rows(dataset, name, rows) for name in truths]
-    everywhere = np.broadcast_to(dataset.array("weak")[rows][:, None], heard.shape)
-    nothing = np.zeros_like(heard)
-    lengths = dataset.array("lengths")[rows]
-    sets = {"of": (heard, seen), "video_labels": (everywhere, everywhere), "nothing": (nothing, nothing)}
-    counts = {name: label_counts(*pair, truth[0], truth[1], lengths) for name, pair in sets.items()}
-    errors = _calibration_errors(dataset, predictions, rows, truth) if dense == SEPARATE else {}
-    return _Scored(split, dense, len(rows), left_out, counts, errors)
-
-
-def _calibration_errors(
-    dataset: "Artifact", predictions: "Artifact", rows: NDArray[np.intp], truth: list[NDArray[np.bool_]]
-) -> dict[str, float | None]:
-    """Of the soft labels, over the cells that a label could be in; None where there are none."""
-    from avvp_pipe.stages.blocks.calibration_error import expected_calibration_error
-    from avvp_pipe.stages.generators.cuts import allowed
-    from avvp_pipe.store.rows import take_rows
-    from avvp_pipe.store.schema import soft_name
-
-    weak, lengths = dataset.array("weak")[rows], dataset.array("lengths")[rows]
-    weak_filter = predictions.attrs.get("weak_filter", "both" if predictions.kind == "labels" else "none")
-    found: dict[str, float | None] = {}
-    for modality, true in zip(MODALITIES, truth, strict=True):
-        named = allowed(weak, weak_filter, modality)
-        name = soft_name(predictions, modality) if named.any() else None
-        soft = None if name is None else take_rows(predictions, name, rows)
-        found[modality] = None if soft is None else expected_calibration_error(soft, true, weak=named, lengths=lengths)
-    return found
-
-
-def _document(one: _Scored, params: Params) -> dict[str, Any]:
-    """One split as attributes: the chosen pooling as `of` and the baselines, all of them under `pooled`."""
-    from avvp_pipe.stages.metrics import scores_of
-
-    def table(counts: "LabelCounts", pooling: Any) -> dict[str, dict[str, float]]:
-        kept = {"AV"} if one.dense == JOINT else None
-        return {
-            level: {metric: value for metric, value in scores.items() if kept is None or metric in kept}
-            for level, scores in scores_of(counts, pooling).items()
-        }
-
-    pooled = {pooling: {name: table(counts, pooling) for name, counts in one.counts.items()} for pooling in POOLINGS}
-    facts = {"split": one.split, "dense": DENSE[one.dense], "clips": one.clips, "left_out": one.left_out}
-    return {**facts, **pooled[params.pooling], "pooled": pooled, "calibration_error": one.calibration_error}
-
-
-def _put_scores(out: "Builder", scored: list[_Scored], params: Params, classes: int) -> None:
-    """scores (S, 2, 9) percent, NaN where a metric is not known; class_counts (S, 2, 3, 3, C) of the predictions."""
+def _put_scores(out: "Builder", scored: list[Scored], params: Params, classes: int) -> None:
+    """scores (S, 2, 9) percent, NaN where a metric is not known; class_counts (S, 2, 3, 3, C) of the predictions;
+    modality_confusion (S, 4, 4, C); reliability (S, 2, 3, 15): modalities; mean probability, share of positives and
+    cells of each bin of [0, 1], NaN where there is none.
+    """
+    from avvp_pipe.stages.blocks.calibration_error import BINS
     from avvp_pipe.stages.blocks.quality import VIEWS, class_counts
     from avvp_pipe.stages.metrics import LEVELS, METRICS, scores_of
 
@@ -177,6 +110,19 @@ def _put_scores(out: "Builder", scored: list[_Scored], params: Params, classes: 
     out.put("metrics", list(METRICS))
     out.put("scores", scores)
     out.put("class_counts", counts)
+    confusion = [one.confusion for one in scored]
+    out.put("modality_confusion", np.array(confusion, np.int64).reshape(-1, 4, 4, classes))
+    bins = [_bins(one.reliability.get(modality)) for one in scored for modality in MODALITIES]
+    out.put("reliability", np.array(bins, np.float64).reshape(-1, len(MODALITIES), 3, BINS))
+
+
+def _bins(found: "Reliability | None") -> NDArray[np.float64]:
+    """(3, 15), as `reliability` of `_put_scores`."""
+    from avvp_pipe.stages.blocks.calibration_error import BINS
+
+    if found is None:
+        return np.array([np.full(BINS, np.nan)] * 2 + [np.zeros(BINS)])
+    return np.array([found.said, found.found, found.cells.astype(np.float64)])
 
 
 def _put_whole(out: "Builder", inputs: Inputs) -> None:
@@ -241,7 +187,7 @@ def _blocks(inputs: Inputs) -> Iterator[tuple[slice, NDArray[Any], list[NDArray[
 STAGE = Stage(
     name="evaluate",
     kind="scores",
-    version=2,
+    version=3,
     summary="Score labels or a parser's predictions on the labelled splits.",
     reads={
         "predictions": Reads("labels|parser|predictions", "What to score.", argument=True),
@@ -253,3 +199,4 @@ STAGE = Stage(
     example="avvp-pipe evaluate labels/mine-uwav --dataset dataset/mine",
 )
 # version 2: all poolings, classes, label rates, calibration error and agreement in one run; AV of joint labels
+# version 3: confusion between modalities, reliability, accuracy where seconds have one class, the parser's decisions

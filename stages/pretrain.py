@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from avvp_pipe.stages.blocks.precision import settled_precision
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, epochs, option, outside_key
 
 if TYPE_CHECKING:
@@ -117,11 +118,7 @@ class Params:
 
 def settle(params: Params, inputs: Inputs) -> Params:
     """Fill in precision, EAR's switches and splits to stay apart from. Raises ParameterError for those of no use."""
-    found: dict[str, Any] = {}
-    if params.precision == "auto":
-        from avvp_pipe.stages.blocks.device import fast_precision
-
-        found["precision"] = fast_precision(params.device)
+    found: dict[str, Any] = {"precision": settled_precision(params.precision, params.device)}
     of_no_use = "method uwav has no use for it; leave it out, or pre-train with --method ear"
     found |= _settled(params, EAR_DEFAULTS, used=params.method == "ear", otherwise=of_no_use)
     of_no_use = "there is nothing to stay apart from; give a dataset as --apart-from"

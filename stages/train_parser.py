@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from avvp_pipe.stages.blocks.precision import settled_precision
 from avvp_pipe.stages.parsers.records import ParserName
 from avvp_pipe.stages.stage import Inputs, ParameterError, Progress, Reads, Stage, epochs, option, outside_key
 
@@ -48,8 +49,10 @@ class Params:
     targets: Literal["weak", "hard", "soft"] | None = option(
         None, "What supervises seconds; weak: nothing does.", panel=OBJECTIVE
     )
-    video: Literal["pooled", "guided", "none"] | None = option(
-        None, "Weak labels supervise what is pooled of the clip; guided: of each modality too.", panel=OBJECTIVE
+    video: Literal["pooled", "guided", "mean", "none"] | None = option(
+        None,
+        "Weak labels supervise what is pooled of the clip; guided: of each modality too; mean: the mean logit instead.",
+        panel=OBJECTIVE,
     )
     audio_smoothing: Annotated[float, Field(ge=0, le=1)] | None = option(
         None, "How much is kept of the label that guides what is heard (1.0).", panel=OBJECTIVE
@@ -96,8 +99,10 @@ class Params:
     patience: Annotated[int, Field(ge=0)] | None = option(
         None, "Stop after so many epochs without a better one; 0: never.", panel=RECIPE
     )
-    precision: Literal["fp32", "bf16", "auto"] = option(
-        "fp32", "What matrix products are computed in; auto: bf16 where this machine has instructions for it."
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = option(
+        "fp32",
+        "What matrix products are computed in; auto: bf16 where this machine has instructions for it. fp16, with a "
+        "scaled loss, needs CUDA and was not tried there.",
     )
     seed: Annotated[int, Field(ge=0)] | None = option(
         None, "Of initial weights, order of clips, dropout and mixup; the published one where left out."
@@ -121,11 +126,11 @@ def settle(params: Params, inputs: Inputs) -> Params:
     found = settled_recipe(method, given, labelled="labels" in inputs) | settled_network(method, given)
     if params.select is None:
         found["select"] = _select(inputs["dataset"], found)
-    if params.precision == "auto":
-        from avvp_pipe.stages.blocks.device import fast_precision
-
-        found["precision"] = fast_precision(params.device) if method.objective == "shared" else "fp32"
-    elif params.precision != "fp32" and method.objective != "shared":
+    if method.objective == "shared":
+        found["precision"] = settled_precision(params.precision, params.device)
+    elif params.precision in ("fp32", "auto"):
+        found["precision"] = "fp32"
+    else:
         raise ParameterError(f"parser {method.name} is trained in fp32 only; leave --precision out")
     return dataclasses.replace(params, **found)
 

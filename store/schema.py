@@ -87,6 +87,8 @@ _KINDS: Mapping[str, Mapping[str, Column]] = {
     "scores": {
         "scores": Column("Sdd", ("float64",)), "splits": Column("S", TEXT),
         "class_counts": Column("S233C", INTEGERS, required=False), "tally": Column("R25C", INTEGERS, required=False),
+        "modality_confusion": Column("S44C", INTEGERS, required=False),
+        "reliability": Column("S23d", ("float64",), required=False),
         "tally_splits": Column("R", TEXT, required=False), "agreement": Column("224C", INTEGERS, required=False),
     },
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """Label quality: poolings and baselines in one run, classes, label rates, calibration, agreement of two sets."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,96 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 
 from avvp_pipe.pipeline.runner import Step, run_step
 from avvp_pipe.stages.blocks import quality
 from avvp_pipe.stages.blocks.calibration_error import expected_calibration_error
 from avvp_pipe.stages.metrics import METRICS, Pooling, avvp_scores, class_scores, label_counts
-from avvp_pipe.store import Artifact, Builder, Identity, Reference, Store, StoreError
+from avvp_pipe.store import Store, StoreError
 from avvp_pipe.store.verify import verify
 from tests import reference_metrics as reference
-from tests.made import made
+from tests.scores_world import CLASSES, CLIPS, SECONDS, SEPARATE, Labels, dataset_of, evaluate, of_split, predict
 from tests.trees import Told
-
-Labels = NDArray[np.bool_]
-CLASSES = ("Bell", "Drum", "Flute")
-SECONDS = 6
-
-
-def dataset_of(folder: Path, clips: list[dict[str, Any]], classes: tuple[str, ...] = CLASSES) -> Store:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [{"id": f"c{row}", "path": f"{row}.mp4", "seconds": SECONDS} | clip for row, clip in enumerate(clips)]
-    (folder / "clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "classes.txt").write_text("\n".join(classes))
-    params = {"source": str(folder / "clips.jsonl"), "classes": str(folder / "classes.txt")}
-    run_step(Store(folder / "store"), Step("dataset", "d", params), progress=Told())
-    return Store(folder / "store")
-
-
-SEPARATE: dict[str, Any] = {"audio_events": [["Bell", 0, 3], ["Drum", 4, 5]], "visual_events": [["Bell", 1, 6]]}
-CLIPS: list[dict[str, Any]] = [
-    {"split": "train", "labels": ["Bell", "Flute"]},
-    {"split": "train", "labels": ["Drum"]},
-    {"split": "val", "labels": ["Bell", "Drum"], **SEPARATE},
-    {"split": "val", "labels": ["Flute"], "audio_events": [["Flute", 0, 2]], "visual_events": [], "seconds": 4},
-    {"split": "test", "labels": ["Bell"], **SEPARATE},
-    {"split": "test", "labels": ["Drum", "Flute"], "audio_events": [], "visual_events": [["Drum", 0, 6]]},
-]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return dataset_of(tmp_path, CLIPS)
-
-
-def predict(
-    store: Store,
-    name: str = "mine",
-    *,
-    kind: str = "labels",
-    seed: int = 0,
-    failed: tuple[int, ...] = (),
-    hard: Mapping[str, Labels] | None = None,
-    **attributes: Any,
-) -> Artifact:
-    """Labels drawn within the weak ones, or a parser's predictions anywhere."""
-    dataset = store.get("dataset/d")
-    rng, weak = np.random.default_rng(seed), dataset.array("weak")
-    clips, segments = len(weak), dataset.facts("audio").shape[1]
-    status = np.ones(clips, np.uint8)
-    status[list(failed)] = 2
-    valid = ((np.arange(segments) < dataset.array("lengths")[:, None]) & (status == 1)[:, None])[:, :, None]
-
-    def fill(out: Builder) -> None:
-        for text in ("video_ids", "splits"):
-            out.put(text, dataset.strings(text))
-        for array in ("weak", "lengths"):
-            out.put(array, dataset.array(array))
-        out.put("status", status)
-        for modality in ("audio", "visual"):
-            allowed = weak[:, None] if kind == "labels" else np.ones_like(weak)[:, None]
-            soft = np.where(valid & allowed, rng.random((*valid.shape[:2], weak.shape[1])), 0).astype(np.float32)
-            out.put(f"{modality}_hard", soft > 0.5 if hard is None else hard[modality])
-            out.put(f"{modality}_{'soft' if kind == 'labels' else 'probs'}", soft)
-        if kind == "parser":
-            out.put("video_probs", np.zeros(weak.shape, np.float32))
-        out.describe(**({"classes": list(dataset.attrs["classes"]), "method": "drawn"} | attributes))
-
-    params = {"seed": seed, "failed": list(failed), "drawn": hard is None, "more": sorted(attributes)}
-    return made(store, Reference(kind, name), Identity("pseudolabel", 1, params, {}), fill)
-
-
-def evaluate(store: Store, predictions: str = "labels/mine", told: Told | None = None, **more: Any) -> Artifact:
-    inputs = {"predictions": predictions, "dataset": "d"} | {
-        name: more.pop(name) for name in ("against",) if name in more
-    }
-    return run_step(store, Step("evaluate", "s", more, inputs), progress=told or Told()).artifact
-
-
-def of_split(store: Store, split: str) -> tuple[Any, Any]:
-    dataset = store.get("dataset/d")
-    return dataset, np.flatnonzero(np.array(dataset.strings("splits")) == split)
 
 
 def test_one_run_gives_three_poolings_each_with_both_baselines(store: Store) -> None:
@@ -373,50 +297,7 @@ def test_what_is_printed_fits_80_columns_and_the_json_holds_every_class(store: S
     assert -1 <= agreement["kappa"] <= agreement["equal"] <= 1
     assert len(agreement["classes"]) == 3
     assert "test, 2 clips, segment-level F" in avvp("show", "scores/mine", "--store", store.root).out
-
-
-@pytest.fixture(scope="module")
-def llp_scores(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """Scores of the video-label baseline on the real annotations."""
-    store = Store(tmp_path_factory.mktemp("llp"))
-    params = {"reader": "llp", "source": str(real_data / "llp")}
-    dataset = run_step(store, Step("dataset", "d", params), progress=Told()).artifact
-    everywhere = np.repeat(dataset.array("weak")[:, None], 10, axis=1)
-    predict(store, hard={"audio": everywhere, "visual": everywhere})
-    return evaluate(store)
-
-
-@pytest.mark.real_data
-def test_video_labels_on_llp_score_as_published(llp_scores: Artifact, real_data: Path) -> None:
-    known = json.loads((real_data / "llp" / "llp_video_label_baseline.json").read_text())["2024"]
-    assert [(one["split"], one["clips"]) for one in llp_scores.attrs["scores"]] == [("val", 649), ("test", 1200)]
-    for one in llp_scores.attrs["scores"]:
-        assert one["of"] == one["video_labels"]
-        for row in ("video_labels", "nothing"):
-            official = known[one["split"]]["predict_nothing" if row == "nothing" else row]["official"]
-            for level, prefix in (("segment", "Seg"), ("event", "Evt")):
-                for metric in METRICS[:5]:
-                    assert round(one[row][level][metric], 4) == official[f"{prefix}-{metric}"]
-    # VALOR (NeurIPS 2023), Table 3, micro: 80.08, 67.21, 59.45.
-    micro = llp_scores.attrs["scores"][0]["pooled"]["micro"]["of"]["segment"]
-    assert [round(micro[metric], 3) for metric in ("A", "V", "AV")] == [80.075, 67.213, 59.447]
-    macro = llp_scores.attrs["scores"][0]["pooled"]["class-macro"]["of"]["segment"]
-    assert [round(macro[metric], 2) for metric in ("A", "V", "AV")] == [81.58, 77.86, 68.34]
-
-
-@pytest.mark.real_data
-def test_shares_of_true_seconds_on_llp_are_those_counted_by_hand(llp_scores: Artifact) -> None:
-    # Seconds of LLP's validation clips with the class in the weak label, counted from the files with another program.
-    places = {name: index for index, name in enumerate(llp_scores.attrs["classes"])}
-    val = llp_scores.strings("tally_splits").index("val")
-    shares = {
-        modality: quality.label_rates(llp_scores.array("tally")[val, place])
-        for place, modality in enumerate(("audio", "visual"))
-    }
-    wanted = {("audio", "Frying_(food)"): 0.97, ("audio", "Accordion"): 0.97, ("audio", "Helicopter"): 0.91,
-              ("visual", "Blender"): 0.97, ("visual", "Dog"): 0.93, ("visual", "Chicken_rooster"): 0.90,
-              ("visual", "Speech"): 0.11}  # fmt: skip
-    for (modality, name), share in wanted.items():
-        labelled, true = shares[modality]
-        assert labelled[places[name]] == 1
-        assert true[places[name]] == pytest.approx(share, abs=0.005), name
+    again = avvp("show", "scores/mine", "--store", store.root, "--json").document
+    told = set(document) - {"state", "reasons", "failures", "seconds"}
+    assert told > {"artifact", "scores", "classes", "label_rates", "agreement"}
+    assert {key: again[key] for key in told} == {key: document[key] for key in told}

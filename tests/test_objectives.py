@@ -149,3 +149,25 @@ def test_the_asymmetric_loss_can_stand_for_the_cross_entropy_of_clips() -> None:
 def test_mixup_of_a_parser_without_one_classifier_is_refused() -> None:
     with pytest.raises(ValueError, match="mixup needs a parser with one classifier, and Identity has none"):
         shared_terms(nn.Identity(), outputs(), batch(), SharedObjective(mixup=True))
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_mean_logit_of_all_seconds_and_both_modalities_against_weak_labels(background: bool) -> None:
+    """VALOR's baseline on AVE, eq. 11; a clip without any class is background."""
+    said = outputs(2 + background)
+    weak = torch.tensor([[True, False], [False, False]])
+    labels = [[1, 0, 0], [0, 0, 1]]
+    given = Batch({}, weak, LENGTHS, {})
+    parts = []
+    for clip, length in enumerate(LENGTHS.tolist()):
+        for column in range(2 + background):
+            logits = [
+                one[clip, second, column].item()
+                for one in (said.audio_logits, said.visual_logits)
+                for second in range(length)
+            ]
+            probability = 1 / (1 + math.exp(-sum(logits) / len(logits)))
+            parts.append(-math.log(probability if labels[clip][column] else 1 - probability))
+    found = shared_terms(model(2), said, given, SharedObjective(video="mean", background=background))
+    assert set(found) == {"video"}
+    assert found["video"].item() == pytest.approx(sum(parts) / len(parts), rel=1e-5)

@@ -1,6 +1,7 @@
 """VALOR's three parsers: released sizes, released outputs, and CLAP's maps read as the release reads them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,21 @@ def test_they_are_trained_as_published() -> None:
 def test_han_can_be_trained_on_labels_of_seconds_too_hard_ones() -> None:
     found = settled_recipe(METHOD, dict.fromkeys(PUBLISHED), labelled=True)
     assert (found["targets"], found["segment"], found["video"], found["mixup"]) == ("hard", "bce", "guided", "none")
+
+
+def test_on_ave_a_feed_forward_network_of_two_layers_says_the_classes_of_a_second() -> None:
+    network = replace(VALOR.network, head="ffn", classes=29)
+    torch.manual_seed(0)
+    model = Han(network).eval()
+    layers: Any = model.classifier
+    first, second = layers[0], layers[2]
+    assert [tuple(one.weight.shape) for one in (first, second)] == [(1024, 512), (29, 1024)]
+    streams = {stream: draw(2, 10, wide) for stream, wide in network.widths().items()}
+    with torch.inference_mode():
+        found = model(streams)
+        hidden = (found.audio_features @ first.weight.T + first.bias).clamp(min=0)
+        torch.testing.assert_close(found.audio_logits, hidden @ second.weight.T + second.bias)
+        torch.testing.assert_close(found.visual_logits, model.classifier(found.visual_features))
+    assert isinstance(Han(VALOR.network).classifier, torch.nn.Linear), "elsewhere one Linear, as released"
+    with pytest.raises(ValueError, match="head"):
+        replace(network, head="three")

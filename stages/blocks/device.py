@@ -30,10 +30,11 @@ def torch_device(name: str) -> torch.device:
     return found if found.type == "cuda" else torch.device("cpu")
 
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def fast_precision(device: str) -> Precision:
+def fast_precision(device: str) -> Literal["fp32", "bf16"]:
     """`bf16` where the device has instructions for it, else `fp32`. device: as for `torch_device`."""
     where = torch_device(device)
     if where.type == "cuda":
@@ -44,7 +45,7 @@ def fast_precision(device: str) -> Precision:
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Inside, matrix products are computed in this precision; weights, sums and what is stored stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
 
 
 def tensor_on(device: torch.device | str, array: NDArray[Any]) -> Tensor:

@@ -4,8 +4,11 @@ All are made of counts, which are stored as they are, so that nothing has to be 
 
     counts of a split   (2, 3, 3, C)   levels x A, V, AV x TP, FP, FN x classes     -> precision, recall, F
     tally of a split    (2, 5, C)      modalities x TALLY x classes                 -> label rates
+    confusion           (4, 4, C)      true KINDS x called KINDS x classes          -> what was taken for what
     agreement           (2, 4, C)      modalities x both, first only, second only, neither -> kappa
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +17,14 @@ from avvp_pipe.stages.blocks.event_counts import Counts
 from avvp_pipe.stages.metrics import LEVELS, LabelCounts
 
 __all__ = [
+    "KINDS",
     "TALLY",
     "VIEWS",
     "agreement_counts",
     "agreement_of",
     "class_counts",
     "label_rates",
+    "modality_confusion",
     "precision_recall_f",
     "tally_counts",
     "union_share",
@@ -29,6 +34,8 @@ VIEWS = ("A", "V", "AV")
 TALLY = ("labelled", "named", "outside", "true", "known")
 """Seconds that are labelled within the weak label, that the weak label names, that are labelled outside it; and where
 the truth is known: that are true within the weak label, and that it names."""
+KINDS = ("none", "audio only", "visual only", "both")
+"""What a class is in a second: neither heard nor seen, heard but not seen, seen but not heard, both."""
 Whole = NDArray[np.int64]
 Known = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -70,6 +77,27 @@ def tally_counts(
     told = within & known[:, None, None]
     cells = (hard & within, within, hard & seconds & ~within, truth & told, told)
     return np.array([np.count_nonzero(one, axis=(0, 1)) for one in cells], np.int64)
+
+
+def modality_confusion(
+    called: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    truth: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    lengths: NDArray[np.integer[Any]],
+) -> Whole:
+    """How often seconds that truly are of one kind were called of another: (4, 4, C), true and called KINDS, classes.
+
+    called, truth: heard and seen, (N, T, C) each; lengths (N,): seconds beyond them do not count. All classes count in
+    every clip, whether its weak label names them or not.
+
+    >>> on, off = np.ones((1, 2, 1), bool), np.zeros((1, 2, 1), bool)
+    >>> modality_confusion((on, on), (on, off), np.array([2]))[1, :, 0]  # truly heard only, called heard and seen
+    array([0, 0, 0, 2])
+    """
+    of_truth, of_calls = (heard + np.uint8(2) * seen for heard, seen in (truth, called))
+    places = np.uint8(4) * of_truth + of_calls
+    places = places[np.arange(places.shape[1]) < lengths[:, None]]
+    counts = [np.bincount(of_class, minlength=16) for of_class in places.T]
+    return np.stack(counts, axis=1).reshape(4, 4, -1)
 
 
 def label_rates(tally: Whole) -> tuple[Floats, Floats]:

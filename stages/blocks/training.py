@@ -24,11 +24,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from avvp_pipe.stages.blocks.batching import random_batches
 from avvp_pipe.stages.blocks.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
-from avvp_pipe.stages.blocks.optimisers import ALL, Grouped, Optimiser, one_group, optimisers_of
+from avvp_pipe.stages.blocks.optimisers import Grouped, Optimiser, one_group, optimisers_of
 from avvp_pipe.stages.blocks.schedules import Moment, Schedule, StepSchedule
+from avvp_pipe.stages.blocks.stepping import DivergedError, Stepper
 
 __all__ = ["DivergedError", "Fitted", "Grouped", "Moment", "Optimiser", "Schedule", "StepSchedule", "fit", "seeded"]
 
@@ -37,10 +39,6 @@ Optimisers = Mapping[str, torch.optim.Optimizer]
 
 Record = dict[str, float]
 """Of one epoch: epoch, rate, loss, each term of the loss, each validation score."""
-
-
-class DivergedError(ValueError):
-    """A loss, a gradient or a validation score is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,7 @@ def fit(
     select: str | None = None,
     ties: Literal["first", "last"] = "first",
     patience: int | None = None,
+    scaler: GradScaler | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Record], None] | None = None,
 ) -> Fitted:
@@ -91,6 +90,7 @@ def fit(
     validate: called after each epoch in eval mode without gradients -> named scores; `select` names the one
     whose highest value picks the best epoch, of equals the `ties` one.  Without both, the last epoch is the best.
     patience: stop after so many epochs in a row without a new best one.
+    scaler: of the loss, where it was computed in fp16; its state is part of the checkpoint.
     checkpoint: file to go on from if it exists, and to write after each epoch.
     progress: called with each new epoch's record, after its checkpoint is written.
 
@@ -105,7 +105,8 @@ def fit(
     settings = _settings(schedule, optimiser, **rules, patience=patience)
     objective = loss_of_batch if isinstance(loss_of_batch, Grouped) else one_group(model, loss_of_batch)
     optimisers = optimisers_of(objective, optimiser, rate=schedule.rate(1))
-    run = _resume(checkpoint, model, optimisers, settings)
+    stepper = Stepper(objective.parameters, optimisers, optimiser.clip_norm, scaler)
+    run = _resume(checkpoint, model, stepper, settings)
     for epoch in range(len(run.history) + 1, schedule.epochs + 1):
         if patience is not None and len(run.history) - run.best_epoch >= patience:
             break
@@ -113,11 +114,11 @@ def fit(
         with _telling_what_is_kept(checkpoint, epoch), seeded(seed, epoch, device=_device(model)):
             drawn = batches() if batches else random_batches(clips, batch_size)
             moments = _moments(epoch, schedule.epochs, len(drawn))
-            _add(record, _train_epoch(model, objective, optimisers, drawn, moments, optimiser.clip_norm))
+            _add(record, _train_epoch(model, objective, stepper, drawn, moments))
         _add(record, _scores(model, validate, select))
         _keep_best(run, model, record, select, ties)
         if checkpoint is not None:
-            _save(checkpoint, run, model, optimisers, settings)
+            _save(checkpoint, run, model, stepper, settings)
         if progress is not None:
             progress(record)
     last = _snapshot(model)
@@ -171,12 +172,7 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _train_epoch(
-    model: nn.Module,
-    objective: Grouped,
-    optimisers: Optimisers,
-    batches: list[Tensor],
-    moments: list[Moment],
-    clip_norm: float | None,
+    model: nn.Module, objective: Grouped, stepper: Stepper, batches: list[Tensor], moments: list[Moment]
 ) -> Record:
     """Go once through the batches; the mean over clips of the loss and of each of its terms."""
     model.train()
@@ -185,41 +181,13 @@ def _train_epoch(
         place = f"epoch {moment.epoch}, batch {number} of {len(batches)}"
         named: Record = {"loss": 0.0}
         for group, terms in objective.terms(rows, moment):
-            stepped = _step(group, terms, objective.parameters[group], optimisers[group], place, clip_norm)
+            stepped = stepper.step(group, terms, place)
             named["loss"] += stepped.pop("loss")
             _add(named, stepped)
         for name, value in named.items():
             sums[name] = sums.get(name, 0.0) + value * len(rows)
     clips = sum(map(len, batches))
     return {name: total / clips for name, total in sums.items()}
-
-
-def _step(
-    group: str,
-    terms: Mapping[str, Tensor],
-    parameters: list[nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    place: str,
-    clip_norm: float | None,
-) -> Record:
-    """Step one group down the sum of its terms; the loss and its terms before that."""
-    if "loss" in terms or not terms:
-        raise ValueError(f"a loss has terms with names other than 'loss', their sum, but {list(terms) = }; rename it")
-    loss = torch.stack(tuple(terms.values())).sum()
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
-    # One transfer from the device for all that is looked at.
-    *values, size = torch.stack((loss, *terms.values(), norm)).detach().tolist()
-    named = dict(zip(("loss", *terms), values, strict=True))
-    if not all(map(math.isfinite, (*values, size))):
-        raise DivergedError(
-            f"training diverged in {place}: {', '.join(f'{name} = {value:.4g}' for name, value in named.items())}, "
-            f"norm of the gradient = {size:.4g}{'' if group == ALL else f' of {group}'}; "
-            "look for features that are not finite, or lower the learning rate"
-        )
-    optimiser.step()
-    return named
 
 
 def _scores(model: nn.Module, validate: Callable[[], Mapping[str, float]] | None, select: str | None) -> Record:
@@ -260,29 +228,33 @@ def _snapshot(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _save(file: Path, run: _Run, model: nn.Module, optimisers: Optimisers, settings: dict[str, Any]) -> None:
-    write_checkpoint(
-        file,
-        {
-            "settings": settings,
-            "model": model.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
-            "best": run.best,
-            "best_epoch": run.best_epoch,
-            "history": run.history,
-        },
-    )
+def _save(file: Path, run: _Run, model: nn.Module, stepper: Stepper, settings: dict[str, Any]) -> None:
+    state = {
+        "settings": settings,
+        "model": model.state_dict(),
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in stepper.optimisers.items()},
+        "best": run.best,
+        "best_epoch": run.best_epoch,
+        "history": run.history,
+    }
+    if stepper.scaler is not None:
+        state["scaler"] = stepper.scaler.state_dict()
+    write_checkpoint(file, state)
 
 
-def _resume(file: Path | None, model: nn.Module, optimisers: Optimisers, settings: dict[str, Any]) -> _Run:
-    """Put model and optimisers where the checkpoint left them; a fresh run if there is none."""
+def _resume(file: Path | None, model: nn.Module, stepper: Stepper, settings: dict[str, Any]) -> _Run:
+    """Put model, optimisers and scaler where the checkpoint left them; a fresh run if there is none."""
     if file is None or not file.exists():
         return _Run()
     state = read_checkpoint(file, settings=settings, device=_device(model))
+    if ("scaler" in state) != (stepper.scaler is not None):
+        raise CheckpointError(f"{file} was trained in another precision; delete it to train from the start")
     try:
         model.load_state_dict(state["model"])
-        for name, optimiser in optimisers.items():
+        for name, optimiser in stepper.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        if stepper.scaler is not None:
+            stepper.scaler.load_state_dict(state["scaler"])
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{file} is of another network ({error}); delete it to train from the start") from None
     return _Run(state["history"], state["best"], state["best_epoch"])

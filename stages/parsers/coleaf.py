@@ -51,7 +51,8 @@ class CoLeaF(nn.Module):
     def forward(self, streams: Streams, lengths: Tensor | None = None) -> Outputs:
         """Parse a batch of clips, by the anchor alone.
 
-        streams: audio (B, T, Da), visual (B, kT, Dv) with k frames a second or their means, motion (B, T, Dm) unless
+        streams: audio (B, T, Da), visual, or native_visual with `visual_rows="frames"`, (B, kT, Dv) with k frames a
+        second or their means, motion (B, T, Dm) unless
         the network has none.  lengths (B,), None for all T: what lies beyond is padding, may be NaN, and comes out
         meaningless but finite.  Raises ValueError where streams do not fit.
         """

@@ -4,8 +4,9 @@
     visual (B, kT, Dv)  -> Linear, mean of the k frames of a second --+-- side by side, Linear -> (B, T, D)
     motion (B, T, Dm)   -> Linear ------------------------------------+
 
-Departures.  Where `visual` holds one vector a second, the mean of its frames, the released anchor's ELU follows
-the mean instead of preceding it; the references have no ELU and are not affected.  Without motion
+Departures.  By default `visual` holds one vector a second, the mean of its frames, so that the released anchor's ELU
+follows the mean instead of preceding it; the references have no ELU and are not affected.  `visual_rows="frames"` reads
+the frames themselves, `native_visual`, as the release does, at eight times the memory and reading.  Without motion
 (`motion_width=0`: CLIP features, say) the visual vector is its Linear alone.
 """
 
@@ -23,6 +24,7 @@ from avvp_pipe.stages.parsers.records import Streams
 __all__ = ["AnchorForm", "AudioIn", "CoLeafNetwork", "VisualIn", "masked_streams", "segment_masks"]
 
 AnchorForm = Literal["cmpae", "han"]
+VisualRows = Literal["seconds", "frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class CoLeafNetwork:
     """Of ResNet-152."""
     motion_width: int = 512
     """Of R(2+1)D; 0 for no motion."""
+    visual_rows: VisualRows = "seconds"
+    """Which rows are seen: "seconds", the stream `visual`; "frames", `native_visual` (B, kT, Dv), as released."""
     anchor: AnchorForm = "cmpae"
     """"cmpae": evidence for presence and absence, as released; "han": one Linear classifier and MMIL pooling."""
     cross_share: float = 0.8
@@ -56,6 +60,7 @@ class CoLeafNetwork:
 
     def __post_init__(self) -> None:
         one_of("anchor", self.anchor, AnchorForm)
+        one_of("visual_rows", self.visual_rows, VisualRows)
         sizes = (self.classes, self.width, self.heads, self.ffn, self.layers, self.audio_width, self.visual_width)
         shares = (self.cross_share, self.test_share)
         if min(sizes) < 1 or self.motion_width < 0 or min(shares) < 0 or max(shares) > 1:
@@ -68,7 +73,12 @@ class CoLeafNetwork:
     def widths(self) -> dict[str, int]:
         """The streams that such a parser reads -> how wide they are."""
         motion = {"motion": self.motion_width} if self.motion_width else {}
-        return {"audio": self.audio_width, "visual": self.visual_width, **motion}
+        return {"audio": self.audio_width, self.visual_stream: self.visual_width, **motion}
+
+    @property
+    def visual_stream(self) -> str:
+        """The stream that is seen."""
+        return "visual" if self.visual_rows == "seconds" else "native_visual"
 
 
 class AudioIn(nn.Module):
@@ -112,26 +122,28 @@ def masked_streams(
     network: CoLeafNetwork, streams: Streams, lengths: Tensor | None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The streams that CoLeaF reads, zero in the padding, and which seconds are real: (B, T) bool.
+    What is seen is called "visual", whichever stream it was.
 
     Raises ValueError where streams are missing or do not fit the network or one another.
     """
-    wanted = network.widths()
+    wanted, seen = network.widths(), network.visual_stream
     shapes = {name: tuple(stream.shape) for name, stream in streams.items()}
     if not all(name in streams and streams[name].ndim == 3 for name in wanted):
         raise ValueError(f"CoLeaF reads {', '.join(wanted)}, (B, rows, width) each, but {shapes} came")
     clips, segments = shapes["audio"][:2]
     for name, width in wanted.items():
         rows = shapes[name][1]
-        whole = segments and rows >= segments and rows % segments == 0 if name == "visual" else rows == segments
+        whole = segments and rows >= segments and rows % segments == 0 if name == seen else rows == segments
         if shapes[name][0] != clips or shapes[name][2] != width or not whole:
             raise ValueError(
-                f"{name} wants {clips} clips of {segments} seconds and width {width} (visual: a multiple of that many "
+                f"{name} wants {clips} clips of {segments} seconds and width {width} ({seen}: a multiple of that many "
                 f"frames), but {shapes} came; build the parser with the widths of the features"
             )
+    named = {("visual" if name == seen else name): streams[name] for name in wanted}
     if lengths is None:
-        return {name: streams[name] for name in wanted}, streams["audio"].new_ones(clips, segments, dtype=torch.bool)
+        return named, streams["audio"].new_ones(clips, segments, dtype=torch.bool)
     valid = valid_mask(lengths, segments)
-    return {name: _zero_beyond(streams[name], valid) for name in wanted}, valid
+    return {name: _zero_beyond(stream, valid) for name, stream in named.items()}, valid
 
 
 def _zero_beyond(stream: Tensor, valid: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Feed:
     """audio, visual (audio_mixed, visual_mixed) -> (N, T, C) float32 in [0, 1]; empty where nothing supervises
     seconds."""
     held: Mapping[str, Tensor] = field(default_factory=dict)
-    """Stream -> (N, rows, width), where they are in memory."""
+    """Stream -> (N, rows, width), where they are in memory; rows are a multiple of T, but of a map."""
 
     def batch(self, rows: NDArray[np.intp]) -> Batch:
         """Some clips to learn from. Raises StoreError where features of their seconds are missing."""
@@ -88,11 +88,16 @@ class Feed:
             found = {name: self._read(name, rows) for name in self.names}
         gaps = torch.zeros(len(rows), self.segments, dtype=torch.bool, device=self.lengths.device)
         for name, stream in found.items():
-            gaps |= (stream[:, :1, 0] if name == MAP else stream[:, :, 0]).isnan()
+            holes = (stream[:, :1, 0] if name == MAP else stream[:, :, 0]).isnan()
+            gaps |= holes if name == MAP else holes.view(len(rows), self.segments, -1).any(dim=2)
         beyond = torch.arange(self.segments, device=self.lengths.device) >= self.lengths[chosen][:, None]
-        empty = (gaps | beyond)[:, :, None]
+        empty = gaps | beyond
         for name, stream in found.items():
-            stream.masked_fill_(gaps.all(dim=1)[:, None, None] if name == MAP else empty, 0)
+            if name == MAP:
+                stream.masked_fill_(gaps.all(dim=1)[:, None, None], 0)
+            else:
+                frames = stream.shape[1] // self.segments
+                stream.masked_fill_(empty.repeat_interleave(frames, dim=1)[:, :, None], 0)
         return found, gaps
 
     def _read(self, name: str, rows: NDArray[np.intp]) -> Tensor:

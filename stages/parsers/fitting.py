@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from avvp_pipe.stages.rows import OK
 from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import StoreError
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAMS", "Widths", "check_streams", "network_for", "stream_widths", "switched"]
 
-STREAMS = ("audio", "visual", "motion", "audio_map")
-"""Arrays of features that parsers read: (N, T, width), or (N, 64, width) of the map."""
+NATIVE = "native_visual"
+"""Frames as they came, of which `visual` holds the means over seconds."""
+STREAMS = ("audio", "visual", "motion", "audio_map", NATIVE)
+"""Arrays of features that parsers read: (N, T, width), (N, 64, width) of the map, (N, kT, width) of k frames a second.
+"""
 Widths = Literal["published", "features"]
 
 
@@ -40,7 +44,7 @@ def network_for(method: ParserMethod, features: Artifact, classes: int, changes:
         fitted["motion_width"] = there.get("motion", 0) if "motion" in method.reads else 0
         if not fitted["motion_width"] and "visual_fusion" in fields:  # which fuses what is there
             fitted["visual_fusion"] = "joint"
-        for name in (audio, "visual"):
+        for name in (audio, "visual"):  # of which frames, where they are read, have the width
             if name not in there:
                 raise StoreError(_lacking(method, features, [name]))
     chosen = {name: value for name, value in {**fitted, **changes}.items() if name in fields}
@@ -62,6 +66,24 @@ def check_streams(method: ParserMethod, network: Any, features: Artifact) -> Non
         raise StoreError(
             f"{features.reference} does not fit parser {method.name}, which reads {told}; take other features, or "
             "train a parser as wide as these with --widths features"
+        )
+    if NATIVE in wanted:
+        _check_frames(method, features)
+
+
+def _check_frames(method: ParserMethod, features: Artifact) -> None:
+    """Raise StoreError unless every clip that did not fail has the same number of frames in each of its seconds."""
+    import numpy as np
+
+    rows, seconds = features.facts(NATIVE).shape[1], features.facts("audio").shape[1]
+    frames, lengths = features.array(f"{NATIVE}_lengths"), features.array("lengths")
+    wrong = np.flatnonzero((frames * seconds != lengths * rows) & (features.array("status") == OK))
+    if rows % seconds or len(wrong):
+        row = int(wrong[0]) if len(wrong) else 0
+        raise StoreError(
+            f"parser {method.name} reads frames that are as many in every second, but {features.reference} has {rows} "
+            f"in {seconds} seconds, {frames[row]} in {lengths[row]} of {features.strings('video_ids')[row]}; leave "
+            "visual_rows=frames out, to read their means"
         )
 
 

@@ -51,6 +51,7 @@ from avvp_pipe.stages.parsers.records import Gate, GateSettings, Outputs, Parser
 __all__ = ["METHOD", "Gate", "Han", "Network", "Outputs", "predict"]
 
 AudioStream = Literal["audio", "audio_map"]
+Head = Literal["linear", "ffn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,15 @@ class Network:
     stacking: Stacking = "chained"
     identical_layers: bool = True
     """Whether all layers start from the same values, as released."""
+    head: Head = "linear"
+    """What says a second's classes: one Linear, or two with a ReLU between them (VALOR on AVE), `ffn` wide there."""
 
     def __post_init__(self) -> None:
         one_of("audio_stream", self.audio_stream, AudioStream)
         one_of("norm", self.norm, Norm)
         one_of("order", self.order, Order)
         one_of("stacking", self.stacking, Stacking)
+        one_of("head", self.head, Head)
         sizes = (self.width, self.audio_width, self.visual_width, self.classes, self.heads, self.ffn, self.layers)
         if min(sizes) < 1 or self.motion_width < 0 or not 0 <= self.dropout < 1:
             raise ValueError(
@@ -97,6 +101,13 @@ class Network:
         """The streams that such a parser reads -> how wide they are."""
         motion = {"motion": self.motion_width} if self.motion_width else {}
         return {self.audio_stream: self.audio_width, "visual": self.visual_width, **motion}
+
+
+def _classifier(network: Network) -> nn.Module:
+    """D -> C, of both modalities."""
+    if network.head == "linear":
+        return nn.Linear(network.width, network.classes)
+    return nn.Sequential(nn.Linear(network.width, network.ffn), nn.ReLU(), nn.Linear(network.ffn, network.classes))
 
 
 class Han(nn.Module):
@@ -114,7 +125,7 @@ class Han(nn.Module):
             identical=network.identical_layers,
         )
         self.encoder = HanEncoder(layers, order=network.order, stacking=network.stacking)
-        self.classifier = nn.Linear(width, network.classes)
+        self.classifier = _classifier(network)
         self.pooling = AttentivePooling(width, network.classes)
 
     def forward(self, streams: Streams, lengths: Tensor | None = None) -> Outputs:

@@ -2,6 +2,7 @@
 
     video     pooled    BCE(p, y)                                                     every method
               guided    and BCE(p^a, 1.0 y) + BCE(p^v, 0.9 y + 0.05)                  HAN
+              mean      BCE(sigmoid of the mean logit of all seconds and both modalities, y)   VALOR's baseline on AVE
               none                                                                    VALOR on AVE
     segment   bce       of every second, hard or soft targets, re-weighted or not     VALOR, UWAV, EAR
               global    of p^a and p^v, targets reduced to video labels               VALOR, section 5
@@ -11,8 +12,9 @@
 Video terms are binary cross-entropies, or asymmetric losses (`video_loss="asymmetric"`, CoLeaF's). A parser with an
 objective of its own (CoLeaF) says so in its `ParserMethod` and uses none of these.
 
-With a background column (AVE: C + 1 logits) video terms leave the column out, since weak labels say nothing of it;
-targets get one, set where no class is on (`losses.with_background`).
+With a background column (AVE: C + 1 logits) video terms leave the column out, since weak labels say nothing of it, but
+for `mean` (VALOR, eq. 11), whose labels have it as AVE's weak labels do: set for clips without any class. Targets get
+one, set where no class is on (`losses.with_background`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from avvp_pipe.stages.blocks.attention import valid_mask
@@ -37,12 +40,12 @@ from avvp_pipe.stages.blocks.losses import (
 )
 from avvp_pipe.stages.parsers.records import Batch, Outputs
 
-__all__ = ["MODALITIES", "SharedObjective", "shared_terms"]
+__all__ = ["MODALITIES", "SharedObjective", "mean_logits", "shared_terms"]
 
 MODALITIES = ("audio", "visual")
 MIXED = "_mixed"
 """Suffix of a modality's targets of mixup, where they differ from those of its seconds."""
-VideoTerm = Literal["pooled", "guided", "none"]
+VideoTerm = Literal["pooled", "guided", "mean", "none"]
 SegmentTerm = Literal["bce", "global", "kd", "none"]
 
 
@@ -70,8 +73,8 @@ def shared_terms(model: nn.Module, outputs: Outputs, batch: Batch, objective: Sh
     outputs: of `model`, float32. batch.targets: `audio`, `visual` (B, T, C), and `audio_mixed`, `visual_mixed` where
     mixup takes others; without them only video terms come.
     """
-    terms = _video_terms(outputs, batch.weak, objective)
     valid = valid_mask(batch.lengths, outputs.audio_logits.shape[1])
+    terms = _video_terms(outputs, batch.weak, valid, objective)
     for modality in MODALITIES if batch.targets else ():
         if objective.segment != "none":
             terms[f"segment_{modality}"] = _segment_term(outputs, batch, modality, valid, objective)
@@ -90,9 +93,13 @@ def _classifier(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda features: found(features)
 
 
-def _video_terms(outputs: Outputs, weak: Tensor, objective: SharedObjective) -> dict[str, Tensor]:
+def _video_terms(outputs: Outputs, weak: Tensor, valid: Tensor, objective: SharedObjective) -> dict[str, Tensor]:
     if objective.video == "none":
         return {}
+    if objective.video == "mean":
+        nothing = ~weak.any(dim=1, keepdim=True)
+        labels = torch.cat((weak, nothing), dim=1) if objective.background else weak
+        return {"video": _video_term(mean_logits(outputs, valid).sigmoid(), labels, objective)}
     classes = weak.shape[1]  # the column of background, if there is one, is left out
     found = {"video": _video_term(outputs.video_probs[:, :classes], weak, objective)}
     if objective.video == "guided":
@@ -100,6 +107,12 @@ def _video_terms(outputs: Outputs, weak: Tensor, objective: SharedObjective) -> 
             pooled: Tensor = getattr(outputs, f"{modality}_video_probs")[:, :classes]
             found[f"{modality}_video"] = _video_term(pooled, smoothed(weak, keep), objective)
     return found
+
+
+def mean_logits(outputs: Outputs, valid: Tensor) -> Tensor:
+    """(B, C): the mean over real seconds and over both modalities of their logits; 0 for clips without a second."""
+    both = (outputs.audio_logits + outputs.visual_logits) / 2
+    return both.masked_fill(~valid[:, :, None], 0).sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _video_term(probabilities: Tensor, targets: Tensor, objective: SharedObjective) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from avvp_pipe.stages.blocks.device import tensor_on, torch_device
 from avvp_pipe.stages.blocks.losses import ClassBalance, class_balance
@@ -168,6 +169,7 @@ def trained(
         select=None if validation is None else settings["select"],
         ties=settings["ties"],
         patience=settings["patience"] or None if validation is not None else None,
+        scaler=GradScaler(job.feed.lengths.device.type) if settings["precision"] == "fp16" else None,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avvp_pipe.stages.ave_accuracy import ave_accuracy, class_indices
+from avvp_pipe.stages.ave_accuracy import ave_accuracy, class_indices, one_a_second
 from avvp_pipe.stages.blocks.device import Precision, autocast
 from avvp_pipe.stages.metrics import LEVELS, avvp_scores
 from avvp_pipe.stages.parsers.feeding import Feed, blocks, failed
@@ -133,15 +133,9 @@ class Validation:
         table = avvp_scores(both, both, truth, truth, lengths=self.lengths)
         scores = {"val_joint_AV": table["segment"]["AV"], "val_joint_event_AV": table["event"]["AV"]}
         if self._single:
-            wanted, came = class_indices(truth), class_indices(_one_a_second(both, probabilities))
+            wanted, came = class_indices(truth), class_indices(one_a_second(both, probabilities))
             scores["val_accuracy"] = ave_accuracy(came, wanted, lengths=self.lengths)
         return scores
-
-
-def _one_a_second(on: NDArray[np.bool_], probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-    """Of the classes that are on in a second, the most probable one alone; (N, T, C) all."""
-    best = np.where(on, probabilities, -1).argmax(axis=2)
-    return np.asarray(on & (np.arange(on.shape[2]) == best[:, :, None]))
 
 
 def validation_of(dataset: Artifact, features: Artifact) -> Validation | None:

@@ -12,6 +12,9 @@
 
 Departures.  As released and unlike the paper, vision looks at the already updated audio, and segment losses are means.
 The release decides by the names of folders how wide its inputs are; here the features say it.
+On AVE (appendix F, no code) a second's classes come from a feed-forward network of two layers, `head="ffn"`; how wide
+its inner layer is is not said: here as that of the attention layers. Its objective there is
+`--background column --video none --targets hard`, its recipe batches of 16, 120 epochs, 3e-4 to 3e-6.
 ResNet's frames are averaged into seconds, and CLAP's maps stretched and averaged, before their Linear layers and not
 after them: the same but for rounding (`inputs.py`).
 """

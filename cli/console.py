@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ FOUND_WRONG = 1
 """Finished with failures, or something could not be done."""
 WRONG_USE = 2
 INTERRUPTED = 130
+MISUSED: Any = typer.BadParameter.__base__
+"""What a wrong command line raises: click's, or the one of a typer that brings its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Console:
     quiet: bool = False
 
     def track(self, items: Iterable[T], *, total: int, label: str, done: int = 0) -> Iterator[T]:
-        """Count `items` on stderr: a bar with rate and time left on a terminal, a line every tenth elsewhere."""
+        """Count `items` on stderr, with rate and time left: a bar on a terminal, a line every tenth elsewhere."""
         if self.quiet:
             yield from items
         elif sys.stderr.isatty():
@@ -56,20 +59,66 @@ def _bar(items: Iterable[T], *, total: int, label: str, done: int) -> Iterator[T
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
     with Progress(*columns, console=RichConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total, completed=done)
-        for item in items:
+        task = progress.add_task(plain(label), total=total, completed=done, rate="")
+        for count, item in enumerate(items, start=1):
             yield item
-            progress.advance(task)
+            progress.update(task, advance=1, rate=_rate(count, time.monotonic() - started))
 
 
 def _lines(items: Iterable[T], *, total: int, label: str, done: int) -> Iterator[T]:
-    step = max(1, total // 10)
+    step, started = max(1, total // 10), time.monotonic()
     for count, item in enumerate(items, start=done + 1):
         yield item
         if count % step == 0 or count == total:
-            print(f"{label}: {count}/{total}", file=sys.stderr, flush=True)
+            seconds = time.monotonic() - started
+            left = seconds / (count - done) * (total - count)
+            more = f", {human_seconds(left)} left" if count < total else f", {human_seconds(seconds)} in all"
+            told = f"{label}: {count}/{total}, {_rate(count - done, seconds)}{more}"
+            print(plain(told), file=sys.stderr, flush=True)
+
+
+def _rate(count: int, seconds: float) -> str:
+    """How fast it goes: a second, or where it is slower than that, each.
+
+    >>> _rate(30, 2.0), _rate(3, 60.0)
+    ('15.0/s', '20.0 s each')
+    """
+    if count >= seconds:
+        return f"{count / seconds:.1f}/s" if seconds > 0 else ""
+    return f"{human_seconds(seconds / count)} each"
+
+
+def human_seconds(seconds: float) -> str:
+    """Time as people plan with it.
+
+    >>> human_seconds(7.25), human_seconds(400), human_seconds(9000), human_seconds(400_000)
+    ('7.2 s', '7 min', '2.5 h', '4.6 days')
+    """
+    for size, unit, digits in ((86_400, "days", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _tell_fault(error: Exception, options: Mapping[str, Any]) -> None:
+    """Of what nobody thought of: one line, and how to see more."""
+    told = f"{type(error).__name__}: {error} (a fault of avvp-pipe; nothing that was finished is lost)"
+    if options.get("verbose"):
+        traceback.print_exc()
+    else:
+        told += "; --verbose shows where, for a report"
+    if options.get("json"):
+        print(json.dumps({"error": told}))
+    print(plain(f"error: {told}", keep="\n"), file=sys.stderr)
 
 
 def plain(text: str, *, keep: str = "") -> str:
@@ -89,8 +138,10 @@ def say(text: str = "") -> None:
     print(plain(text, keep="\n"))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table on stdout; the first `left` columns are text, the others numbers.
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, widest: int | None = None
+) -> None:
+    """Print a table on stdout; the first `left` columns are text, the others numbers. widest: of columns of text.
 
     The title is a line of its own: one of the table would be broken to the table's width.
     """
@@ -101,7 +152,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index < left else "right", overflow="fold")
+        text = index < left
+        width = widest if text else None
+        shown.add_column(column, justify="left" if text else "right", overflow="fold", max_width=width)
     for row in rows:
         shown.add_row(*(Text(plain(cell)) for cell in row))
     # Where nobody watches, lines are not broken: the reader may be a program.
@@ -139,5 +192,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 isinstance(error, OSError) and not isinstance(error, StoreError | FileNotFoundError)
             )
             raise typer.Exit(FOUND_WRONG if failed else WRONG_USE) from None
+        except (typer.Exit, typer.Abort, MISUSED):
+            raise
+        except Exception as error:
+            _tell_fault(error, options)
+            raise typer.Exit(FOUND_WRONG) from None
 
     return run

@@ -15,6 +15,8 @@ from avvp_pipe.pipeline.status import conditions
 from avvp_pipe.store import Store
 
 METRICS = ("A", "V", "AV", "Type", "Event")
+WIDEST = 34
+"""Of names, in a table of 80 columns."""
 
 
 def run_and_print(
@@ -47,7 +49,7 @@ def document(demo: Demo, seconds: float) -> dict[str, Any]:
 def _print(demo: Demo, seconds: float, out: Path) -> None:
     for level in ("segment", "event"):
         rows = [_line(row, level) for row in demo.scores if row.split == "test"]
-        table(f"{level}-level F on the test split, percent", ("what", "method", *METRICS), rows, left=2)
+        table(f"{level}-level F on the test split, percent", ("what", "method", *METRICS), rows, left=2, widest=WIDEST)
     built = sum(outcome.state == "built" for outcome in demo.outcomes)
     say(f"{built} artifacts built, {len(demo.outcomes) - built} cached, {seconds:.1f} s; everything is in {out}")
 

@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from avvp_pipe.cli import history, models, trust
-from avvp_pipe.cli.console import Console, guarded, say
+from avvp_pipe.cli.compare import compare
+from avvp_pipe.cli.config import config
+from avvp_pipe.cli.console import INTERRUPTED, MISUSED, Console, guarded, say
 from avvp_pipe.cli.failures import failures
 from avvp_pipe.cli.grouped_help import GroupedCommand
 from avvp_pipe.cli.merge import merge
@@ -16,6 +18,8 @@ from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, Sto
 from avvp_pipe.cli.overlap import overlap
 from avvp_pipe.cli.parse import parse_command
 from avvp_pipe.cli.recipes import recipes
+from avvp_pipe.cli.report import report
+from avvp_pipe.cli.run import run
 from avvp_pipe.cli.stage_command import stage_command
 from avvp_pipe.pipeline.catalogue import STAGES
 
@@ -147,8 +151,12 @@ def export(
 app.add_typer(trust.labels, rich_help_panel="Store")
 for _command in (failures, merge, overlap, trust.verify, history.diff, history.lineage, history.tag, history.gc):
     app.command(rich_help_panel="Store")(_command)
+for _command in (compare, report):
+    app.command(rich_help_panel="Store")(_command)
 
 
+app.command(rich_help_panel="Whole runs")(run)
+app.add_typer(config, rich_help_panel="Whole runs")
 app.add_typer(recipes, rich_help_panel="Published labels")
 
 
@@ -204,10 +212,14 @@ def render(
 
 def main() -> None:
     """Entry point of the console script. With --json a wrong command line, too, is told in one document."""
-    misused: Any = typer.BadParameter.__base__  # click's, or the one of a typer that brings its own
     try:
         sys.exit(app(standalone_mode=False))
-    except misused as error:
+    except (KeyboardInterrupt, typer.Abort):  # before or after the command itself, which tells of it better
+        if "--json" in sys.argv:
+            print(json.dumps({"error": "interrupted"}))
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except MISUSED as error:
         if "--json" in sys.argv:
             print(json.dumps({"error": error.format_message()}))
         error.show()

@@ -8,7 +8,9 @@ from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded, say, table
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 
 if TYPE_CHECKING:
-    from avvp_pipe.pipeline.recipe import Recipe
+    from collections.abc import Sequence
+
+    from avvp_pipe.pipeline.recipe import Published, Recipe
     from avvp_pipe.pipeline.recipe_run import Compared
     from avvp_pipe.pipeline.runner import Outcome
 
@@ -20,6 +22,7 @@ recipes = typer.Typer(
 )
 Name = Annotated[str, typer.Argument(help="A recipe of the package, or a .toml file of your own.")]
 LEVELS = ("segment", "event")
+BASELINES = {"video_labels": "video labels", "nothing": "predict nothing"}
 
 
 @recipes.command("ls")
@@ -61,7 +64,7 @@ def show_recipe(name: Name, json: AsJson = False, verbose: Verbose = False) -> N
 
 
 def _print_recipe(recipe: "Recipe") -> None:
-    from avvp_pipe.pipeline.recipe import METRICS, OPTIONAL
+    from avvp_pipe.pipeline.recipe import OPTIONAL
     from avvp_pipe.pipeline.recipe_run import doubts
 
     say(f"{recipe.name}: {recipe.title}\n{recipe.paper}\non {recipe.dataset}\n")
@@ -77,15 +80,25 @@ def _print_recipe(recipe: "Recipe") -> None:
                 say(f"  {title} " + ", ".join(f"{key} = {value}" for key, value in values.items()))
     say()
     for row in recipe.published:
-        lines = [
-            (level, *(_number(getattr(row, level).get(metric)) for metric in METRICS))
-            for level in LEVELS
-            if getattr(row, level)
-        ]
-        say(f"{row.labels}, {row.split}, percent ({row.pooling}): {row.source}")
-        table("", ("", *METRICS), lines)
+        say(_title(row))
+        for metrics in _printed(row):
+            scores = {level: getattr(row, level) for level in LEVELS if getattr(row, level)}
+            lines = [(level, *(_number(found.get(one)) for one in metrics)) for level, found in scores.items()]
+            table("", ("", *metrics), lines)
         for doubt in doubts(row):
             say(f"doubt: {doubt}\n")
+
+
+def _title(row: "Published") -> str:
+    how = f"percent ({row.pooling})" if row.accuracy is None else f"accuracy of seconds {row.accuracy:.1f} %"
+    return f"{row.labels}, {row.split}, {how}: {row.source}"
+
+
+def _printed(row: "Published") -> "list[tuple[str, ...]]":
+    """The metrics that a table has room for, those of which the row has some."""
+    from avvp_pipe.pipeline.recipe import COLEAF_METRICS, METRICS
+
+    return [every for every in (METRICS, COLEAF_METRICS) if {*row.segment, *row.event} & set(every)]
 
 
 def _number(value: float | None, *, signed: bool = False) -> str:
@@ -105,6 +118,9 @@ def run_one(
     features: Annotated[str, typer.Option(help="Its features (features/NAME).")] = "",
     parser_features: Annotated[
         str, typer.Option(help="Its features that the parser reads, where labels are made of others (features/NAME).")
+    ] = "",
+    threshold_dataset: Annotated[
+        str, typer.Option(help="The dataset, as it was read for thresholds: `dataset --joint each` (dataset/NAME).")
     ] = "",
     pretrain_dataset: Annotated[str, typer.Option(help="What generators are pre-trained on (dataset/NAME).")] = "",
     pretrain_features: Annotated[str, typer.Option(help="Its features (features/NAME).")] = "",
@@ -130,7 +146,8 @@ def run_one(
     """
     from avvp_pipe.cli.show import print_conditions
     from avvp_pipe.pipeline.recipe import read_recipe
-    from avvp_pipe.pipeline.recipe_run import compare, plan_recipe, run_recipe
+    from avvp_pipe.pipeline.recipe_run import compare, plan_recipe
+    from avvp_pipe.pipeline.run import run_steps
     from avvp_pipe.pipeline.settings import settings_of
     from avvp_pipe.pipeline.status import conditions, requested_steps
     from avvp_pipe.store import Reference, Store
@@ -140,6 +157,7 @@ def run_one(
         "@dataset": dataset,
         "@features": features,
         "@parser-features": parser_features,
+        "@threshold-dataset": threshold_dataset,
         "@pretrain-dataset": pretrain_dataset,
         "@pretrain-features": pretrain_features,
         "@apart-from": apart_from,
@@ -151,7 +169,7 @@ def run_one(
         found = conditions(opened, [*asked, *steps])
         print_conditions([one for one in found if Reference(one.reference.kind, one.reference.name) in mine], console)
         return
-    outcomes = run_recipe(opened, steps, progress=console)
+    outcomes = run_steps(opened, steps, progress=console)
     scores = [outcome.artifact for outcome in outcomes if outcome.artifact.kind == "scores"]
     rows = [row for artifact in scores for row in compare(recipe, artifact)]
     console.result(_run_document(recipe, outcomes, rows), lambda: _print_run(outcomes, rows))
@@ -185,19 +203,25 @@ def _run_document(recipe: "Recipe", outcomes: "tuple[Outcome, ...]", rows: "list
 
 
 def _print_run(outcomes: "tuple[Outcome, ...]", rows: "list[Compared]") -> None:
-    from avvp_pipe.pipeline.recipe import METRICS
-    from avvp_pipe.pipeline.recipe_run import compared_document
-
     for outcome in outcomes:
         say(f"{outcome.state:8}{outcome.artifact.reference} in {outcome.seconds:.1f} s")
     say()
+    print_compared(rows)
+
+
+def print_compared(rows: "Sequence[Compared]") -> None:
+    """Published rows beside what was measured, and what speaks against the comparison."""
+    from avvp_pipe.pipeline.recipe_run import compared_document
+
     for origin in {row.origin for row in rows if row.origin}:
         say(f"measured on features of origin: {origin}\n")
     for row in rows:
         document = compared_document(row)
-        published = row.published
-        say(f"{published.labels}, {published.split}, percent ({published.pooling}): {published.source}")
-        table("", ("", "", *METRICS), list(_lines(document)), left=2)
+        say(_title(row.published))
+        for metrics in _printed(row.published):
+            table("", ("", "", *metrics), list(_lines(document, metrics)), left=2)
+        if row.published.accuracy is not None:
+            table("", ("", "accuracy"), list(_accuracies(document)))
         means = document["mean_of_ten"]
         if None not in means.values():
             say(f"mean of the ten: published {means['published']:.1f}, measured {means['measured']:.1f}\n")
@@ -209,14 +233,35 @@ def _print_run(outcomes: "tuple[Outcome, ...]", rows: "list[Compared]") -> None:
             say(f"no clip of split {row.published.split} has its seconds labelled: nothing to compare\n")
 
 
-def _lines(document: dict[str, Any]) -> Any:
-    from avvp_pipe.pipeline.recipe import METRICS
+def _lines(document: dict[str, Any], metrics: tuple[str, ...]) -> Any:
+    """Of each level what was printed, what was measured, the difference; beside CoLeaF's metrics what silence has."""
+    from avvp_pipe.pipeline.recipe import COLEAF_METRICS
 
+    silence = document["baselines"].get("nothing", {}) if metrics == COLEAF_METRICS else {}
     for level in LEVELS:
         if not document[level]:
             continue
         for what in ("published", "measured", "difference"):
             values = document[level] if what == "published" else (document[what] or {}).get(level, {})
-            if what == "measured":
-                values = {metric: round(value, 1) for metric, value in values.items()}
-            yield (level, what, *(_number(values.get(metric), signed=what == "difference") for metric in METRICS))
+            yield (level, what, *_cells(values, metrics, what))
+        if silence:
+            yield (level, BASELINES["nothing"], *_cells(silence[level], metrics, "measured"))
+
+
+def _cells(values: dict[str, float], metrics: tuple[str, ...], what: str) -> Any:
+    found = {metric: round(value, 1) for metric, value in values.items()} if what == "measured" else values
+    return (_number(found.get(metric), signed=what == "difference") for metric in metrics)
+
+
+def _accuracies(document: dict[str, Any]) -> Any:
+    """What was printed, what was measured, the difference, and what video labels and silence have."""
+    yield ("published", *_cells(document, ("accuracy",), "published"))
+    for what in ("measured", "difference"):
+        yield (what, *_cells(_accuracy(document[what]), ("accuracy",), what))
+    for name, title in BASELINES.items():
+        if found := _accuracy(document["baselines"].get(name)):
+            yield (title, *_cells(found, ("accuracy",), "measured"))
+
+
+def _accuracy(scores: dict[str, Any] | None) -> dict[str, float]:
+    return {name: value for name, value in (scores or {}).items() if name == "accuracy"}

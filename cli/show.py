@@ -156,6 +156,7 @@ def print_artifact(store: Store, artifact: Artifact, console: Console) -> None:
         "attributes": others,
         "provenance": dict(artifact.provenance),
         "run": dict(store.run_record(artifact)),
+        **(scores_document(artifact) if artifact.kind == "scores" else {}),
     }
 
     def shown() -> None:

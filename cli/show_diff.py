@@ -81,7 +81,7 @@ def _print_content(found: Comparison) -> None:
     differing = [one for one in found.arrays if not one.equal]
     say(f"contents differ in {len(differing)} of {len(found.arrays)} arrays\n")
     if differing:
-        columns = ("array", "A", "B", "differing values", "largest difference")
+        columns = ("array", "A", "B", "differ", "by at most")
         table("", columns, [_array_row(one) for one in differing], left=3)
     if found.attributes:
         rows = [(name, _short(a), _short(b)) for name, (a, b) in found.attributes.items()]
@@ -93,7 +93,8 @@ def _array_row(one: ArrayDiff) -> tuple[str, ...]:
         return "none" if layout is None else f"{layout.dtype} {layout.shape}"
 
     count = "" if one.differing is None else str(one.differing)
-    return one.name, laid_out(one.a), laid_out(one.b), count, "" if one.largest is None else f"{one.largest:.4g}"
+    other = "the same" if one.a == one.b else laid_out(one.b)
+    return one.name, laid_out(one.a), other, count, "" if one.largest is None else f"{one.largest:.4g}"
 
 
 def _short(value: object, limit: int = 60) -> str:
@@ -109,10 +110,11 @@ def _print_labels(labels: LabelsDiff, clips: int) -> None:
     for side, names in (("A", labels.classes_only_a), ("B", labels.classes_only_b)):
         if names:
             say(f"{len(names)} classes only in {side}: {', '.join(names)}")
-    columns = ("", "class", "A", "B", "only A", "only B", "agreement", "threshold A", "threshold B", "soft |A - B|")
+    columns = ("", "class", "A", "B", "only A", "only B", "equal", "cut A", "cut B", "soft")
     title = f"labelled seconds of the {labels.shared_clips} clips in both, by classes that differ"
     if differing := [_class_row(one) for one in labels.classes if not one.same]:
         table(title, columns, differing, left=2)
+        say("equal: intersection over union; cut: threshold; soft: mean distance of soft labels\n")
     say(f"{len(labels.clips)} of {labels.shared_clips} clips differ")
     for clip in labels.clips[:clips]:
         _print_clip(clip)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avvp_pipe.cli.console import Console, say, table
+from avvp_pipe.cli.console import Console, human_seconds, say, table
 from avvp_pipe.cli.show import conditions_document, human_bytes, say_conditions
 from avvp_pipe.pipeline.status import Condition
+
+__all__ = ["human_seconds", "print_plan"]
 
 PARTS = {
     "load": "load the teachers, once",
@@ -46,15 +48,3 @@ def _say_cost(cost: Mapping[str, Any]) -> None:
 
 def _many(count: int, what: str, plural: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}{plural}"
-
-
-def human_seconds(seconds: float) -> str:
-    """Time as people plan with it.
-
-    >>> human_seconds(7.25), human_seconds(400), human_seconds(9000), human_seconds(400_000)
-    ('7.2 s', '7 min', '2.5 h', '4.6 days')
-    """
-    for size, unit, digits in ((86_400, "days", 1), (3600, "h", 1), (60, "min", 0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.1f} s"

@@ -31,7 +31,7 @@ def command_line(step: Step, store: Store, *more: str) -> str:
     for name, value in step.params.items():
         if name in defaults and value not in (None, defaults[name]):
             words += _flag(name.replace("_", "-"), value)
-    if step.name != step_name(stage, None, step.params, step.inputs):
+    if step.name != step_name(stage, None, {**defaults, **step.params}, step.inputs):
         words += ["--name", step.name]
     if str(store.root) != DEFAULT_STORE:
         words += ["--store", str(store.root)]

@@ -5,6 +5,7 @@ from typing import Any
 
 from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.runner import Step, earlier, identify, input_references, renewed_inputs
+from avvp_pipe.pipeline.settling import settled
 from avvp_pipe.stages.stage import Progress, make_params
 from avvp_pipe.store import Reference, Store
 from avvp_pipe.store.journal import JOURNAL
@@ -32,7 +33,7 @@ def forecast(
     from avvp_pipe.stages.clips.estimate import clip_digests
     from avvp_pipe.stages.clips.units import redo_mask
 
-    params = stage.settle(given, inputs)
+    params = settled(stage, given, inputs)
     keys = {role: artifact.key for role, artifact in inputs.items()}
     identity = identify(stage, params, keys, stage.sources(params, inputs))
     there = store.find(Reference(stage.kind, step.name, identity.key))

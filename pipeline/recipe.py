@@ -3,26 +3,25 @@
     pipeline/recipes/valor.toml -> Recipe: steps (stage, parameters, inputs) and published rows (split, metrics, source)
 
 A recipe names no files and no artifacts: what it starts from is written `@dataset`, `@features`, `@parser-features`
-(where a parser reads others than labels are made of), `@pretrain-dataset` and `@pretrain-features`, and given when it
-is run; `@apart-from`, a dataset whose videos are kept out of pre-training, may be given. A step's other inputs are the
-ids of earlier steps. Everything in a file is checked when it is read: stages, parameters, roles, kinds, metrics.
+(where a parser reads others than labels are made of), `@threshold-dataset` (where thresholds are fitted to the same
+clips read otherwise: `--joint each`), `@pretrain-dataset` and `@pretrain-features`, and given when it is run;
+`@apart-from`, a dataset whose videos are kept out of pre-training, may be given. A step's other inputs are the ids of
+earlier steps. Everything in a file is checked when it is read: stages, parameters, roles, kinds, metrics.
 Published numbers stand as published; what is wrong with them is said beside them (`doubt`) and never mended.
 """
 
-import difflib
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
+from avvp_pipe.pipeline.tables import ENDINGS, hint, read_table, record, table_of
 from avvp_pipe.stages.stage import ParameterError, Reads, make_params
 
 __all__ = [
+    "COLEAF_METRICS",
     "GIVEN",
     "METRICS",
     "OPTIONAL",
@@ -34,13 +33,15 @@ __all__ = [
     "type_error",
 ]
 
-Record = TypeVar("Record")
 METRICS = ("A", "V", "AV", "Type", "Event")
 """What tables print at both levels."""
+COLEAF_METRICS = ("Ao", "Vo", "Typeo", "Evento")
+"""What CoLeaF's tables print besides: of what is heard alone and seen alone, which silence scores highly in."""
 GIVEN: Mapping[str, str] = {
     "@dataset": "dataset",
     "@features": "features",
     "@parser-features": "features",
+    "@threshold-dataset": "dataset",
     "@pretrain-dataset": "dataset",
     "@pretrain-features": "features",
     "@apart-from": "dataset",
@@ -49,7 +50,7 @@ GIVEN: Mapping[str, str] = {
 OPTIONAL = frozenset({"@apart-from"})
 """Those that need not be given; the inputs that name them are then left out."""
 ENDING = ".toml"
-FILE_LIMIT_BYTES = 2**20
+"""Of those in the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ class Published:
     split: Literal["val", "test"]
     source: str
     """Paper and table, or how else the numbers came into being."""
-    segment: dict[str, float]
+    segment: dict[str, float] = field(default_factory=dict)
     """Metric -> F in percent, as printed; not all tables print all."""
     event: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+    """Percent of all seconds, background being a class (AVE)."""
     pooling: Literal["official", "micro", "class-macro"] = "official"
     dense: Literal["separate", "joint"] = "separate"
     """Of what the clips' seconds say: each modality, or only what is heard and seen at once (UnAV-100)."""
@@ -114,33 +117,30 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def read_recipe(name: str) -> Recipe:
-    """The recipe of that name in the package, or the one in a file whose name ends in .toml.
+    """The recipe of that name in the package, or the one in a file whose name ends in .toml, .yaml or .yml.
 
     Raises ParameterError for a name that is none, and naming the file, the key and what was wanted.
     """
-    if name.endswith(ENDING):
+    if name.endswith(ENDINGS):
         path = Path(name)
         if not path.is_file():
             raise ParameterError(f"{path} is not a file; the package has the recipes {', '.join(recipe_names())}")
-        if path.stat().st_size > FILE_LIMIT_BYTES:
-            raise ParameterError(f"{path} has {path.stat().st_size} bytes; a recipe of over {FILE_LIMIT_BYTES} is none")
-        return _parsed(path.read_bytes(), path.stem, str(path))
+        return _parsed(read_table(path, what="recipe"), path.stem, str(path))
     if name not in recipe_names():
-        raise ParameterError(f"no recipe {name!r}{_hint(name, recipe_names())}")
-    data = files("avvp_pipe.pipeline").joinpath("recipes", name + ENDING).read_bytes()
-    return _parsed(data, name, name + ENDING)
+        raise ParameterError(f"no recipe {name!r}{hint(name, recipe_names())}")
+    return _parsed(_shipped(name), name, name + ENDING)
 
 
-def _parsed(data: bytes, name: str, where: str) -> Recipe:
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:
-        raise ParameterError(f"{where} is not TOML ({error})") from None
-    steps = tuple(_record(RecipeStep, one, f"{where}, steps") for one in _tables(table, "steps", where))
-    rows = tuple(_record(Published, one, f"{where}, published") for one in _tables(table, "published", where))
+def _shipped(name: str) -> dict[str, Any]:
+    return table_of(files("avvp_pipe.pipeline").joinpath("recipes", name + ENDING).read_bytes(), ENDING, name + ENDING)
+
+
+def _parsed(table: dict[str, Any], name: str, where: str) -> Recipe:
+    steps = tuple(record(RecipeStep, one, f"{where}, steps") for one in _tables(table, "steps", where))
+    rows = tuple(record(Published, one, f"{where}, published") for one in _tables(table, "published", where))
     if "name" in table:
         raise ParameterError(f"{where} has a key `name`; a recipe is called what its file is called")
-    recipe = _record(Recipe, {**table, "name": name, "steps": steps, "published": rows}, where)
+    recipe = record(Recipe, {**table, "name": name, "steps": steps, "published": rows}, where)
     _check_steps(recipe.steps, where)
     for row in recipe.published:
         _check_row(row, where)
@@ -151,9 +151,8 @@ def _parsed(data: bytes, name: str, where: str) -> Recipe:
 def _rows_of(name: str, where: str) -> tuple[Published, ...]:
     """The rows that a recipe of the package has itself."""
     if name not in recipe_names():
-        raise ParameterError(f"{where}, compare_with: no recipe {name!r}{_hint(name, recipe_names())}")
-    table = tomllib.loads(files("avvp_pipe.pipeline").joinpath("recipes", name + ENDING).read_text("utf-8"))
-    return tuple(_record(Published, one, name + ENDING) for one in table.get("published", []))
+        raise ParameterError(f"{where}, compare_with: no recipe {name!r}{hint(name, recipe_names())}")
+    return tuple(record(Published, one, name + ENDING) for one in _shipped(name).get("published", []))
 
 
 def _tables(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
@@ -161,19 +160,6 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise ParameterError(f"{where}: `{key}` should be tables, each begun by [[{key}]]")
     return found
-
-
-def _record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
-    """A record from plain values. Raises ParameterError for unknown keys and for values of other types."""
-    known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise ParameterError(f"{where}: unknown key {key!r}{_hint(key, known)}")
-    try:
-        return TypeAdapter(kind).validate_python(dict(table))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'record'}: {one['msg']}" for one in error.errors())
-        raise ParameterError(f"{where}: {problems}") from None
 
 
 def _check_steps(steps: tuple[RecipeStep, ...], where: str) -> None:
@@ -185,7 +171,7 @@ def _check_steps(steps: tuple[RecipeStep, ...], where: str) -> None:
         if step.id in kinds or not step.id.replace("-", "").isalnum():
             raise ParameterError(f"{place}: ids are letters, digits and dashes, and differ")
         if step.stage not in STAGES:
-            raise ParameterError(f"{place}: no stage {step.stage!r}{_hint(step.stage, list(STAGES))}")
+            raise ParameterError(f"{place}: no stage {step.stage!r}{hint(step.stage, list(STAGES))}")
         stage = STAGES[step.stage]
         try:
             make_params(stage, step.params)
@@ -193,7 +179,7 @@ def _check_steps(steps: tuple[RecipeStep, ...], where: str) -> None:
             raise ParameterError(f"{place}: {error}") from None
         for role, came in step.inputs.items():
             if role not in stage.reads:
-                raise ParameterError(f"{place}: {stage.name} reads no {role!r}{_hint(role, list(stage.reads))}")
+                raise ParameterError(f"{place}: {stage.name} reads no {role!r}{hint(role, list(stage.reads))}")
             _check_input(stage.reads[role], came, kinds, f"{place}, {role}")
         lacking = [role for role, reads in stage.reads.items() if reads.required and role not in step.inputs]
         if lacking:
@@ -203,7 +189,7 @@ def _check_steps(steps: tuple[RecipeStep, ...], where: str) -> None:
 
 def _check_input(reads: Reads, came: str, kinds: Mapping[str, str], place: str) -> None:
     if came not in kinds:
-        raise ParameterError(f"{place}: {came!r} is no earlier step and not given{_hint(came, list(kinds))}")
+        raise ParameterError(f"{place}: {came!r} is no earlier step and not given{hint(came, list(kinds))}")
     if came in OPTIONAL and reads.required:
         raise ParameterError(f"{place}: {came!r} need not be given, but this input is always needed")
     if kinds[came] not in reads.kinds:
@@ -211,12 +197,20 @@ def _check_input(reads: Reads, came: str, kinds: Mapping[str, str], place: str) 
 
 
 def _check_row(row: Published, where: str) -> None:
-    for level in ("segment", "event"):
-        for metric, value in getattr(row, level).items():
-            if metric not in METRICS:
-                raise ParameterError(f"{where}, published: no metric {metric!r}{_hint(metric, METRICS)}")
-            if not 0 <= value <= 100:
-                raise ParameterError(f"{where}, published: {level} {metric} = {value}; wanted percent, 0 to 100")
+    known = METRICS + COLEAF_METRICS
+    levels = ("segment", "event")
+    told: dict[tuple[str, ...], float] = {
+        (level, metric): value for level in levels for metric, value in getattr(row, level).items()
+    }
+    for _, metric in told:
+        if metric not in known:
+            raise ParameterError(f"{where}, published: no metric {metric!r}{hint(metric, known)}")
+    accuracy: dict[tuple[str, ...], float] = {} if row.accuracy is None else {("accuracy",): row.accuracy}
+    for name, value in {**told, **accuracy}.items():
+        if not 0 <= value <= 100:
+            raise ParameterError(f"{where}, published: {' '.join(name)} = {value}; wanted percent, 0 to 100")
+    if not told and not accuracy:
+        raise ParameterError(f"{where}, published: {row.labels!r} has no number; wanted segment, event or accuracy")
 
 
 def type_error(scores: Mapping[str, float]) -> float | None:
@@ -229,8 +223,3 @@ def type_error(scores: Mapping[str, float]) -> float | None:
     """
     parts = [scores[metric] for metric in ("A", "V", "AV") if metric in scores]
     return scores["Type"] - sum(parts) / 3 if len(parts) == 3 and "Type" in scores else None
-
-
-def _hint(came: str, known: Any) -> str:
-    close = difflib.get_close_matches(came, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"

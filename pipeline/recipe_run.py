@@ -5,17 +5,26 @@ recipe + what it is given -> steps (as `run_step` takes them) -> artifacts -> ro
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from avvp_pipe.pipeline.catalogue import STAGES
-from avvp_pipe.pipeline.recipe import GIVEN, METRICS, OPTIONAL, Published, Recipe, RecipeStep, type_error
-from avvp_pipe.pipeline.runner import Outcome, Step, run_step
-from avvp_pipe.stages.stage import ParameterError, Progress, make_params
-from avvp_pipe.store import Artifact, Store, StoreError, parse_reference
+from avvp_pipe.pipeline.recipe import (
+    COLEAF_METRICS,
+    GIVEN,
+    METRICS,
+    OPTIONAL,
+    Published,
+    Recipe,
+    RecipeStep,
+    type_error,
+)
+from avvp_pipe.pipeline.runner import Step
+from avvp_pipe.stages.stage import ParameterError, make_params
+from avvp_pipe.store import Artifact, StoreError, parse_reference
 
-__all__ = ["Compared", "compare", "compared_document", "doubts", "mean_of_ten", "plan_recipe", "run_recipe"]
+__all__ = ["Compared", "compare", "compared_document", "doubts", "mean_of_ten", "plan_recipe", "steps_of_recipe"]
 
 LEVELS = ("segment", "event")
 TYPE_TOLERANCE = 0.1
@@ -36,6 +45,10 @@ class Compared:
     """Where the labels' features came from, where that is not the extraction of videos ("simulation")."""
     other_clips: str
     """In words, that so many other clips were measured than the paper's; empty where as many were."""
+    baselines: Mapping[str, Scores] = field(default_factory=dict)
+    """`video_labels` everywhere and `nothing` -> as `measured`, of the same clips; empty where it is None."""
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    """`of` what was measured, and of both baselines -> percent of seconds; empty where seconds have several classes."""
 
 
 def plan_recipe(
@@ -51,6 +64,17 @@ def plan_recipe(
     settings: stage -> parameters, over the recipe's own.
     Raises ParameterError where something is lacking, is given for nothing, or is of another kind.
     """
+    return tuple(steps_of_recipe(recipe, given, used=used, settings=settings).values())
+
+
+def steps_of_recipe(
+    recipe: Recipe,
+    given: Mapping[str, str],
+    *,
+    used: Mapping[str, str] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Step]:
+    """The same by the ids that the recipe gives its steps."""
     used, settings = used or {}, settings or {}
     known = {step.id: step for step in recipe.steps}
     for name in used:
@@ -63,13 +87,13 @@ def plan_recipe(
         stages = ", ".join(dict.fromkeys(step.stage for step in steps))
         raise ParameterError(f"{recipe.name} does not run {min(idle)}, so that --set changes nothing; it runs {stages}")
     names = _names(recipe, steps, references)
-    planned = []
+    planned = {}
     for step in steps:
         params = {**step.params, **settings.get(step.stage, {})}
         make_params(STAGES[step.stage], params)
         inputs = {role: references.get(came) or names[came] for role, came in step.inputs.items()}
-        planned.append(Step(step.stage, parse_reference(names[step.id]).name, params, inputs))
-    return tuple(planned)
+        planned[step.id] = Step(step.stage, parse_reference(names[step.id]).name, params, inputs)
+    return planned
 
 
 def _needed(steps: tuple[RecipeStep, ...], used: frozenset[str]) -> tuple[RecipeStep, ...]:
@@ -96,7 +120,7 @@ def _starts(recipe: Recipe, steps: Sequence[RecipeStep], given: Mapping[str, str
             instead = f", or --use {owner.id}={STAGES[owner.stage].kind}/NAME for one that is there"
             raise ParameterError(
                 f"{recipe.name} runs {owner.stage} on {name.removeprefix('@')}; give it as --{name.removeprefix('@')} "
-                f"NAME{instead if name.startswith('@pretrain') else ''}"
+                f"NAME{instead if name.startswith(('@pretrain', '@threshold')) else ''}"
             )
     if idle := [name for name in recipe.given if name in OPTIONAL and given.get(name) and name not in wanted]:
         raise ParameterError(
@@ -120,16 +144,6 @@ def _names(recipe: Recipe, steps: Sequence[RecipeStep], references: Mapping[str,
     return names
 
 
-def run_recipe(store: Store, steps: Iterable[Step], *, progress: Progress) -> tuple[Outcome, ...]:
-    """Run every step that is not cached. Raises what the steps raise; what is finished by then is kept."""
-    outcomes = []
-    for step in steps:
-        outcome = run_step(store, step, progress=progress)
-        progress.note(f"{outcome.state} {outcome.artifact.reference} ({outcome.seconds:.1f} s)")
-        outcomes.append(outcome)
-    return tuple(outcomes)
-
-
 def compare(recipe: Recipe, scores: Artifact) -> tuple[Compared, ...]:
     """Every published row beside the scores of the same split and pooling. Raises StoreError for other scores."""
     if scores.kind != "scores":
@@ -139,10 +153,17 @@ def compare(recipe: Recipe, scores: Artifact) -> tuple[Compared, ...]:
     for published in recipe.published:
         wanted = (published.split, published.dense)
         of_split = [one for one in rows if (one["split"], one.get("dense", "separate")) == wanted]
-        measured = of_split[0]["pooled"][published.pooling]["of"] if of_split else None
-        other = _other_clips(recipe, published, of_split[0]["clips"]) if of_split else ""
-        found.append(Compared(published, measured, str(scores.reference), origin, other))
+        facts = (published, None, str(scores.reference), origin, "")
+        found.append(_compared(recipe, Compared(*facts), of_split[0]) if of_split else Compared(*facts))
     return tuple(found)
+
+
+def _compared(recipe: Recipe, one: Compared, part: Mapping[str, Any]) -> Compared:
+    """The row with what was measured of its split."""
+    baselines = dict(part["pooled"][one.published.pooling])
+    measured, other = baselines.pop("of"), _other_clips(recipe, one.published, part["clips"])
+    accuracy = part.get("accuracy", {})
+    return dataclasses.replace(one, measured=measured, other_clips=other, baselines=baselines, accuracy=accuracy)
 
 
 def _other_clips(recipe: Recipe, published: Published, clips: int) -> str:
@@ -168,20 +189,19 @@ def mean_of_ten(scores: Scores) -> float | None:
 
 
 def compared_document(one: Compared) -> dict[str, Any]:
-    """The JSON of one row: what was printed, what was measured, and measured less printed."""
+    """The JSON of one row: what was printed, what was measured, and measured less printed.
+
+    Of CoLeaF's metrics those that were printed; `accuracy` within `measured` only where it was.
+    """
     published = {level: getattr(one.published, level) for level in LEVELS}
-    measured = one.measured and {
-        level: {name: one.measured[level][name] for name in METRICS if name in one.measured[level]} for level in LEVELS
-    }
+    measured = one.measured and _with_accuracy(one, one.measured, "of")
     return {
         **dataclasses.asdict(one.published),
         **published,
         "doubts": list(doubts(one.published)),
         "measured": measured,
-        "difference": measured
-        and {
-            level: {name: measured[level][name] - value for name, value in published[level].items()} for level in LEVELS
-        },
+        "difference": measured and _difference(one.published, measured),
+        "baselines": {name: _with_accuracy(one, scores, name) for name, scores in one.baselines.items()},
         "mean_of_ten": {
             "published": mean_of_ten(published),
             "measured": mean_of_ten(measured) if measured else None,
@@ -190,3 +210,24 @@ def compared_document(one: Compared) -> dict[str, Any]:
         "origin": one.origin,
         "other_clips": one.other_clips,
     }
+
+
+def _with_accuracy(one: Compared, scores: Scores, name: str) -> dict[str, Any]:
+    """Level -> metric -> percent of one set, and its accuracy where the row has one."""
+    found: dict[str, Any] = {}
+    for level in LEVELS:
+        wanted = METRICS + tuple(metric for metric in COLEAF_METRICS if metric in getattr(one.published, level))
+        found[level] = {metric: scores[level][metric] for metric in wanted if metric in scores[level]}
+    if one.published.accuracy is not None and name in one.accuracy:
+        found["accuracy"] = one.accuracy[name]
+    return found
+
+
+def _difference(published: Published, measured: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        level: {name: measured[level][name] - value for name, value in getattr(published, level).items()}
+        for level in LEVELS
+    }
+    if published.accuracy is not None and "accuracy" in measured:
+        found["accuracy"] = measured["accuracy"] - published.accuracy
+    return found

@@ -5,13 +5,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
+from avvp_pipe.pipeline.settling import settled
 from avvp_pipe.stages.stage import ParameterError, Progress, Stage, make_params, params_in_key, params_outside_key
 from avvp_pipe.store import (
     Artifact,
-    Builder,
     Identity,
     Reference,
     Request,
@@ -20,6 +20,9 @@ from avvp_pipe.store import (
     differences,
     parse_reference,
 )
+
+if TYPE_CHECKING:
+    from avvp_pipe.store import Builder
 
 PACKAGES = (
     "avvp-pipe",
@@ -82,7 +85,7 @@ def run_step(
     stage = STAGES[step.stage]
     given = make_params(stage, step.params)
     inputs = _inputs(store, stage, step.inputs)
-    params = stage.settle(given, inputs)
+    params = settled(stage, given, inputs)
     keys = {role: artifact.key for role, artifact in inputs.items()}
     identity = identify(stage, params, keys, stage.sources(params, inputs))
     reference = Reference(stage.kind, step.name, identity.key)
@@ -115,7 +118,7 @@ def run_step(
     return outcome_of(built, state, reasons if state == "built" else (), started)
 
 
-def _carry_origin(inputs: Mapping[str, Artifact], builder: Builder) -> None:
+def _carry_origin(inputs: Mapping[str, Artifact], builder: "Builder") -> None:
     """What was made of simulated or imported things says so too, unless the stage has said where it comes from."""
     origins = dict.fromkeys(str(one.attrs["origin"]) for one in inputs.values() if one.attrs.get("origin"))
     if origins and "origin" not in builder.attributes:
@@ -238,7 +241,7 @@ def _inputs(store: Store, stage: Stage, given: Mapping[str, str]) -> dict[str, A
     return {role: store.get(str(reference)) for role, reference in input_references(stage, given).items()}
 
 
-def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: Builder) -> dict[str, Any]:
+def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: "Builder") -> dict[str, Any]:
     """The record of a finished build: what was made of what, with which software, and the clips that failed."""
     earlier_software = [builder.previous.provenance["software"]] if builder.previous else []
     return {

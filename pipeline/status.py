@@ -10,6 +10,7 @@ from typing import Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.runner import Step, identify, input_references, renewed_inputs
+from avvp_pipe.pipeline.settling import settled
 from avvp_pipe.stages.stage import as_given, make_params
 from avvp_pipe.store import Artifact, Identity, Reference, Store, StoreError, differences
 
@@ -64,15 +65,27 @@ class _Judge:
     """Identity that the artifact would have now, or in words why that cannot be told."""
     renewed: dict[Reference, tuple[str, ...]] = field(default_factory=dict)
 
+    there: dict[Reference, Artifact | None] = field(default_factory=dict)
+    """What was found; each artifact is opened once."""
+
+    def find(self, reference: Reference) -> Artifact | None:
+        if reference not in self.there:
+            found = self.store.find(reference)
+            known = None if found is None else self.there.get(found.reference)
+            self.there[reference] = known or found
+            if found is not None:
+                self.there[found.reference] = self.there[reference]
+        return self.there[reference]
+
     def condition(self, reference: Reference) -> Condition:
         step = self.steps[reference]
         expected = self.expected(reference)
-        newest = self.store.find(reference)
+        newest = self.find(reference)
         if isinstance(expected, str):
             state: State = "stale" if newest else "missing"
             return Condition(reference, step.stage, state, (expected,))
         wanted = Reference(reference.kind, reference.name, expected.key)
-        if found := self.store.find(wanted):
+        if found := self.find(wanted):
             renewed = self._renewed(reference, found)
             return Condition(wanted, step.stage, "stale" if renewed else "cached", renewed)
         if newest is None:
@@ -96,12 +109,12 @@ class _Judge:
                 if key is None:
                     return f"input {role}: {reference} is missing"
                 keys[role] = key
-                if found := self.store.find(Reference(reference.kind, reference.name, key)):
+                if found := self.find(Reference(reference.kind, reference.name, key)):
                     artifacts[role] = found
             # Sources are read through the inputs (the videos of a dataset), or need none of them (teachers).
             if stage.settle is not as_given and (lacking := sorted(set(references) - set(artifacts))):
                 return f"input {lacking[0]} is to be made first"
-            params = stage.settle(given, artifacts)
+            params = settled(stage, given, artifacts)
             return identify(stage, params, keys, stage.sources(params, artifacts))
         except KeyError as missing:
             return f"input {missing.args[0]} is to be made first"
@@ -125,8 +138,7 @@ class _Judge:
         """The inputs that are there, as the step would read them now."""
         references = input_references(STAGES[step.stage], step.inputs)
         found = {
-            role: self.store.find(Reference(one.kind, one.name, expected.inputs[role]))
-            for role, one in references.items()
+            role: self.find(Reference(one.kind, one.name, expected.inputs[role])) for role, one in references.items()
         }
         return {role: artifact for role, artifact in found.items() if artifact}
 
@@ -135,7 +147,7 @@ class _Judge:
         if reference.version is None and unversioned in self.steps:
             expected = self.expected(unversioned)
             return None if isinstance(expected, str) else expected.key
-        found = self.store.find(reference)
+        found = self.find(reference)
         return found.key if found else None
 
     def _why(self, newest: Artifact, expected: Identity, step: Step) -> tuple[str, ...]:
@@ -148,8 +160,8 @@ class _Judge:
 
     def _upstream(self, step: Step, role: str, old_key: str, new_key: str) -> tuple[str, ...]:
         reference = input_references(STAGES[step.stage], step.inputs)[role]
-        old = self.store.find(Reference(reference.kind, reference.name, old_key))
-        new = self.store.find(Reference(reference.kind, reference.name, new_key))
+        old = self.find(Reference(reference.kind, reference.name, old_key))
+        new = self.find(Reference(reference.kind, reference.name, new_key))
         now = new.identity if new else self.known.get(Reference(reference.kind, reference.name))
         if old is None or not isinstance(now, Identity):
             return ()

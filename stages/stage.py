@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import Field
@@ -169,7 +170,7 @@ def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
 
     Raises ParameterError naming the parameter, what was wanted and what came.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     known = [field.name for field in dataclasses.fields(stage.params)]
     for name in values:
@@ -178,10 +179,18 @@ def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
             raise ParameterError(f"{stage.name} has no parameter {name!r}{hint}")
     try:
-        return TypeAdapter(stage.params).validate_python(dict(values))
+        return _checker(stage.params).validate_python(dict(values))
     except ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
         raise ParameterError(f"{stage.name}: {problems}") from None
+
+
+@cache
+def _checker(params: type) -> Any:
+    """What checks values of these parameters; made once, since that takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(params)
 
 
 def _problem(item: Any) -> str:

@@ -32,7 +32,7 @@ LONGEST_FIRST = (
     "test_kinds.py",
     "test_pretrain.py",
     "test_races.py",
-    "test_recipes.py",
+    "test_recipe_runs.py",
 )
 """Files of minutes, which a worker should not begin when the others have come to the end."""
 

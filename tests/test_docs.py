@@ -62,7 +62,8 @@ def test_every_command_line_on_a_page_can_be_typed(page: str, line: str) -> None
 
 
 def test_every_option_in_a_sentence_exists() -> None:
-    known = {option for command in every_command(PROGRAM) for one in command.params for option in one.opts}
+    every = [one for command in every_command(PROGRAM) for one in command.params]
+    known = {option for one in every for option in (*one.opts, *one.secondary_opts)}
     for page, text in PAGES.items():
         said = {word.partition("=")[0] for one in inline(text) if one.startswith("--") for word in one.split()}
         options = {word for word in said if word.startswith("--")}

@@ -373,7 +373,7 @@ def test_a_merge_that_was_killed_goes_on_where_it_stopped(machines: Machines, tm
     ran = machines.avvp("merge", "media/mine", *others(machines.parts), "--store", head, "--json")
     assert ran.code == 1
     counted = [line for line in ran.err.splitlines() if line.startswith("merge, clips")]
-    assert counted[0] == "merge, clips: 36/40", "the first shard is not copied again"
+    assert counted[0].startswith("merge, clips: 36/40, "), "the first shard is not copied again"
     assert bytes_of(head, "media/mine") == bytes_of(machines.whole, "media/mine")
     assert_other_failures_are_not_mixed_in(machines, beside)
 

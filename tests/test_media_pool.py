@@ -1,6 +1,8 @@
 """Decoding processes: one clip that hangs or crashes costs itself, and nothing piles up."""
 
-import multiprocessing
+import contextlib
+import ctypes
+import importlib
 import operator
 import os
 import signal
@@ -26,7 +28,14 @@ def status(found: object) -> Status | None:
 
 
 def children() -> list[int]:
-    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+    """The decoding processes that this one has started and that are there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state != "Z" and b"media.worker" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def test_the_stored_numbers_never_change() -> None:
@@ -118,6 +127,20 @@ def test_memory_that_comes_and_goes_between_two_looks_is_counted(monkeypatch: py
     assert small == 2**20
 
 
+def test_what_a_call_leaves_in_circles_is_gone_before_the_next() -> None:
+    calls = [("(lambda one: one.append(one))([b'x' * 2**26])",)] * 8
+    assert list(in_processes(eval, calls, workers=1, timeout_seconds=60, memory_bytes=2**28)) == [None] * 8
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library keeps memory as it likes")
+def test_memory_that_a_call_gives_back_is_there_for_the_next() -> None:
+    faults = "([b'x' * 2**22 for _ in range(4)], __import__('resource').getrusage(0).ru_minflt)[1]"
+    first, *_, before, last = in_processes(eval, [(faults,)] * 5, workers=1, timeout_seconds=60)
+    pages = 4 * 2**22 // os.sysconf("SC_PAGESIZE")
+    assert last - before < pages / 4
+    assert first > pages / 4  # pages are counted
+
+
 def test_without_a_limit_of_memory_a_call_may_take_any() -> None:
     (found,) = in_processes(b"x".__mul__, [(2**27,)], workers=1, timeout_seconds=30)
     assert len(found) == 2**27
@@ -168,7 +191,7 @@ def test_an_answer_that_breaks_off_costs_its_call_and_the_next_is_answered(
     name: str, wanted: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(HALFWAY.format(signal=name))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
     found = list(in_processes(b"x".__mul__, [(10,), (2**21,), (11,)], workers=1, timeout_seconds=0.5))
     assert (found[0], status(found[1]), found[2]) == (b"x" * 10, wanted, b"x" * 11)
@@ -176,9 +199,31 @@ def test_an_answer_that_breaks_off_costs_its_call_and_the_next_is_answered(
 
 def test_workers_that_cannot_start_are_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(7)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(ChildProcessError, match=r"before it began to work.*exit code 7.*--workers 0"):
         list(in_processes(abs, [(1,)], workers=2, timeout_seconds=30))
+
+
+UNGUARDED = """
+print("read", flush=True)
+from avvp_pipe.stages.media.workers import in_processes
+
+print(*in_processes(abs, [(-1,), (-2,), (-3,)], workers=2, timeout_seconds=60))
+"""
+
+
+def test_workers_do_not_read_the_script_that_starts_them(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["read", "1 2 3"]
+
+
+def test_workers_find_modules_where_this_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "found_here.py").write_text("def doubled(number):\n    return 2 * number\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    doubled = importlib.import_module("found_here").doubled
+    assert list(in_processes(doubled, [(1,), (2,)], workers=1, timeout_seconds=60)) == [2, 4]
 
 
 HUNG = """
@@ -275,7 +320,7 @@ def test_an_array_that_breaks_off_costs_its_call_and_the_next_is_answered(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BESIDE.format(signal=name))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
     found = list(in_processes(np.zeros, [(10,), (2**18,), (11,)], workers=1, timeout_seconds=0.5))
     assert (len(found[0]), status(found[1]), len(found[2])) == (10, Status.DECODER_DIED, 11)

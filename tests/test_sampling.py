@@ -286,6 +286,25 @@ def test_stretch_keeps_what_lies_between_grey_levels_as_torch_does(shape: tuple[
     assert np.array_equal(squares(frames, side, "stretch", "uint8"), np.rint(found).astype(np.uint8))
 
 
+def mixed(lines: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """(n, ...) to (side, ...): of each new line the two old ones around its middle, by how near they are."""
+    middle = np.maximum((np.arange(side) + 0.5) * (len(lines) / side) - 0.5, 0)
+    first = np.minimum(middle.astype(int), len(lines) - 1)
+    share = (middle - first).astype(np.float32).reshape(-1, *[1] * (lines.ndim - 1))
+    one, other = (lines[at].astype(np.float32) for at in (first, np.minimum(first + 1, len(lines) - 1)))
+    return np.asarray(one + (other - one) * share, np.float32)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70), st.integers(0, 99))
+def test_stretch_mixes_rows_and_then_columns_whatever_it_leaves_out_or_does_in_parts(
+    height: int, width: int, side: int, seed: int
+) -> None:
+    pictures = list(np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), np.uint8))
+    wanted = [mixed(mixed(one, side).swapaxes(0, 1), side).swapaxes(0, 1) for one in pictures]
+    assert np.array_equal(stretch(pictures, side, np.float32), wanted)
+    assert np.array_equal(stretch(np.stack(pictures), side), np.rint(wanted).astype(np.uint8))
+
+
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_one_grey_stays_that_grey_in_pictures_of_any_size(resize: str) -> None:
     for shape in [*SHAPES, (2, 1000), (1000, 2), (4320, 8192)]:

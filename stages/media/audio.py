@@ -128,7 +128,9 @@ def _resampled(frames: "list[AudioFrame]", form: str, rate: int) -> NDArray[np.f
     """Frames of one form as (channels, samples) of the sample format `form` at `rate`, in units of that format."""
     import av
 
-    resampler = av.AudioResampler(format=form, rate=rate)
+    as_is = (frames[0].format.name, frames[0].sample_rate) == (form, rate)
+    # Handed out in frames of a second: each one costs, whatever it holds.
+    resampler = av.AudioResampler(format=form, rate=rate, frame_size=None if as_is else rate)
     pieces = [piece.to_ndarray() for frame in [*frames, None] for piece in resampler.resample(frame)]
     return np.concatenate(pieces, axis=1).astype(np.float32, copy=False)
 

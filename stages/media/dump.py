@@ -127,7 +127,7 @@ def valor_grid(moments: list[float], lasts: list[float]) -> NDArray[np.intp]:
         end = early + last
         if early < 0 < end:
             early = 0.0
-        copies = 1 if AHEAD <= end <= BEHIND else max(_whole(end), 0)
+        copies = 1 if AHEAD <= end <= BEHIND else _whole(end) if end > 0 else 0
         before = min(_whole(early - 0.6), copies) if early > BEHIND else 0
         grid += [max(frame - 1, 0)] * before + [frame] * (copies - before)
         filled = [before, *filled[:2]]
@@ -154,7 +154,8 @@ def _lasts(timing: Timing, *, old: bool) -> list[float]:
     pictures = [last or by_rate for last in (timing.lasts * (float(timing.time_base) * GRID_FPS)).tolist()]
     if not old:
         return pictures
-    return [float(_whole(last)) or min(by_rate, 1.0) for last in pictures]
+    whole = {last: float(_whole(last)) or min(by_rate, 1.0) for last in set(pictures)}
+    return [whole[last] for last in pictures]
 
 
 def _whole(number: float) -> int:

@@ -10,7 +10,7 @@ HEAD_BYTES = 20
 """So much of a unit is looked at: a slice's head up to the number is at most 15 bytes long."""
 SLICE, IDR_SLICE, SETTINGS = 1, 5, 7
 SLICE_ALONE = 0x01
-ALONE = (SLICE_ALONE, 0x06, 0x09, 0x0C)
+ALONE = {SLICE_ALONE, 0x06, 0x09, 0x0C}
 """First bytes of units that concern one picture only: of a picture that no other is made of (nal_ref_idc 0) a slice,
 additional information, a delimiter, filler."""
 PROFILES_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
@@ -45,7 +45,8 @@ def units(packet: memoryview, prefix: int) -> list[memoryview]:
 
 def is_alone(parts: list[memoryview]) -> bool:
     """Are the units those of a picture that no other is made of?"""
-    return all(part[0] in ALONE for part in parts) and any(part[0] == SLICE_ALONE for part in parts)
+    heads = {part[0] for part in parts}
+    return SLICE_ALONE in heads and heads <= ALONE
 
 
 def frame_number_bits(head: bytes) -> int:
@@ -57,10 +58,10 @@ def frame_number_bits(head: bytes) -> int:
         return 0
     bits = _Bits(head[8 : 8 + int.from_bytes(head[6:8], "big")], skip=32)
     try:
-        bits.number()  # of the parameters
+        bits.pass_over(1)  # number of the parameters
         if head[9] in PROFILES_WITH_CHROMA:
             chroma = bits.number()
-            bits.number(), bits.number()  # depths
+            bits.pass_over(2)  # depths
             if chroma == 3 or bits.take(2) & 1:
                 return 0
         return bits.number() + 4
@@ -73,7 +74,7 @@ def frame_number(parts: list[memoryview], number_bits: int) -> int:
     for part in parts:
         if part[0] & 0x1F in (SLICE, IDR_SLICE):
             bits = _Bits(bytes(part), skip=8)
-            bits.number(), bits.number(), bits.number()  # first block, type, parameters
+            bits.pass_over(3)  # first block, type, parameters
             return bits.take(number_bits)
     raise ValueError("a packet without a picture")
 
@@ -89,6 +90,11 @@ class _Bits:
         """`count` bits. Raises ValueError at the end, as `number` does."""
         self._at += count
         return int(self._bits[self._at - count : self._at], 2)
+
+    def pass_over(self, numbers: int) -> None:
+        """So many of what `number` reads."""
+        for _ in range(numbers):
+            self._at = 2 * self._bits.index("1", self._at) - self._at + 1
 
     def number(self) -> int:
         """ue(v), 9.1: zeros, and as many bits behind the one that ends them."""

@@ -87,24 +87,25 @@ def read_packets(container: "InputContainer", video: "VideoStream", audio: "Audi
     held: list[Packet[Any]] = []
     held_bytes = 0
     earliest: dict[int, int] = {}
-    first, last = float("inf"), float("-inf")
+    first, sound_ends = float("inf"), list[int]()
     tracks = [one for one in container.streams if one.type in ("video", "audio")]
     for packet in container.demux(tracks):
         if packet.size == 0:  # PyAV's mark that the decoder may be drained
             continue
-        at, pts, hidden = packet.stream_index, packet.pts, packet.is_discard
-        if pts is not None and not hidden:
-            earliest[at] = min(pts, earliest.get(at, pts))
+        at, shown = packet.stream_index, None if packet.is_discard else packet.pts
+        if shown is not None:
+            earliest[at] = min(shown, earliest.get(at, shown))
         if at == video.index:
             film.append(_film_packet(packet, prefix))
             held_bytes += packet.size
             if held_bytes <= HELD_BYTES:
                 held.append(packet)
-        elif at == audio.index and pts is not None and not hidden:
+        elif at == audio.index and shown is not None:
             if first == float("inf"):  # only the decoder knows how much of it is an encoder's priming, to be cut off
                 first = next((one.time for one in audio.decode(packet) if one.time is not None), first)
-            last = max(last, float((pts + (packet.duration or 0)) * packet.time_base))
+            sound_ends.append(shown + (packet.duration or 0))
     assert video.time_base is not None  # set as soon as a container is open
+    assert audio.time_base is not None
     return Packets(
         film=tuple(film),
         width=video.width,
@@ -119,7 +120,7 @@ def read_packets(container: "InputContainer", video: "VideoStream", audio: "Audi
         lasts_microseconds=container.duration or 0,
         begins=tuple((earliest[one.index], one.time_base) for one in tracks if one.index in earliest and one.time_base),
         first_sound=first,
-        last_sound=last,
+        last_sound=float(max(sound_ends) * audio.time_base) if sound_ends else float("-inf"),
         held=Held(tuple(held), video.codec_context) if len(held) == len(film) else None,
     )
 

@@ -49,9 +49,6 @@ def decode_clips(
     2 * workers + 2 clips, or `ahead` if that is more, are decoded or waiting to be taken. tally: counts who delivered
     ("sparing" and "pyav", both PyAV's, "decord-second-try", "pyav-second-try"), and failed clips by the code of their
     status. Raises ChildProcessError where workers cannot be started.
-
-    A script that calls this with workers must guard its main part with `if __name__ == "__main__":`, because workers
-    import it.
     """
     calls = [(task, sampling) for task in tasks]
     if workers == 0:

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.stages.media.errors import ClipError, Status, in_words
 from avvp_pipe.stages.media.probe import SIDE_LIMIT, VideoIndex, open_media, streams
+from avvp_pipe.stages.media.resizes import Pictures
 from avvp_pipe.stages.media.sparing import spared
 from avvp_pipe.stages.media.turns import UPRIGHT, turn_of, turned
 
@@ -46,7 +47,7 @@ BATCH_BYTES = 2**24
 AGREE_SECONDS = 1e-3
 """decord's presentation times are float32: up to 0.2 ms off within an hour."""
 
-Shrink = Callable[[NDArray[np.uint8]], NDArray[Any]]
+Shrink = Callable[[Pictures], NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -76,8 +77,8 @@ def decoders(first: str) -> Iterator[Choice]:
 def read_frames(path: Path, index: VideoIndex, chosen: NDArray[np.intp], shrink: Shrink) -> NDArray[Any]:
     """Decode the frames at `chosen` (T,), indices into `index`, and make them small before there are many.
 
-    shrink: (n, H, W, 3) uint8, upright -> (n, S, S, 3). Returns (T, S, S, 3) RGB of the type that `shrink` gives.
-    Raises ClipError where they cannot be decoded.
+    shrink: n pictures (H, W, 3) uint8, upright -> (n, S, S, 3). Returns (T, S, S, 3) RGB of the type that `shrink`
+    gives. Raises ClipError where they cannot be decoded.
     """
     choice = _CHOICE.get(None) or Choice()
     distinct, places = np.unique(chosen, return_inverse=True)
@@ -86,7 +87,7 @@ def read_frames(path: Path, index: VideoIndex, chosen: NDArray[np.intp], shrink:
         squares = _SEEKING[choice.first](path, index, distinct, shrink)
     if squares is None:
         squares, choice.delivered = _with_pyav(path, index, distinct, shrink), "pyav"
-    return squares[places]
+    return squares if np.array_equal(distinct, chosen) else squares[places]
 
 
 def load_decord(*, beside_torch: bool = True) -> Any:
@@ -159,28 +160,33 @@ def _picked(
     path: Path, index: VideoIndex, frames: "Iterable[VideoFrame]", wanted: NDArray[np.intp], shrink: Shrink
 ) -> NDArray[Any]:
     """Take the wanted ones out of frames as they are decoded. Raises ClipError where one is not among them."""
+    from av.video.reformatter import VideoReformatter
+
     ticks = index.ticks[wanted].tolist()
     due, full = set(ticks), dict[int, NDArray[np.uint8]]()
-    pieces: dict[int, NDArray[Any]] = {}
+    order, pieces = list[int](), list[NDArray[Any]]()
+    to_rgb = VideoReformatter()
     for frame in frames:
         if frame.pts is not None and frame.pts in due:
             _check_side(path, frame.width, frame.height)
-            full[frame.pts] = turned(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), turn_of(frame))
+            picture = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            full[frame.pts] = turned(np.asarray(picture, np.uint8), turn_of(frame))
             due.remove(frame.pts)
             if not due or sum(one.nbytes for one in full.values()) >= BATCH_BYTES:
-                pieces |= zip(full, _made_small(full.values(), shrink), strict=True)
+                order += full
+                pieces += _made_small(full.values(), shrink)
                 full.clear()
         if not due:
-            return np.stack([pieces[tick] for tick in ticks])
+            found = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            return found if order == ticks else found[np.argsort(order)]
     at = (min(due) - int(index.ticks[0])) * float(index.time_base)
     raise ClipError(Status.CORRUPT, f"the decoder of {path} left out the frame shown at {at:.2f} s")
 
 
 def _made_small(full: Iterable[NDArray[np.uint8]], shrink: Shrink) -> Iterator[NDArray[Any]]:
-    """Pictures (H, W, 3), which may grow or turn within a film, made (S, S, 3), those of one size together."""
-    for _, group in groupby(full, key=np.shape):
-        alike = list(group)
-        yield from shrink(np.stack(alike) if len(alike) > 1 else alike[0][None])
+    """Pictures (H, W, 3), which may grow or turn within a film, made (n, S, S, 3), those of one size together."""
+    for _, alike in groupby(full, key=np.shape):
+        yield np.asarray(shrink(list(alike)))
 
 
 def _check_side(path: Path, width: int, height: int) -> None:

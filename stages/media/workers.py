@@ -7,26 +7,26 @@ with a process that dies while it holds the queue's lock, or halfway through a r
                      └─ thread ── pipe ── process
 """
 
-import ctypes
+import contextlib
 import os
-import resource
-import signal
-import sys
+import socket
+import struct
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Thread, Timer
+from threading import Event, Thread
 from typing import Any
 
 from avvp_pipe.stages.media.errors import ClipError, Status
 from avvp_pipe.stages.media.messages import receive, send
+from avvp_pipe.stages.media.worker import started
 
 __all__ = ["in_processes"]
 
@@ -41,7 +41,7 @@ TICK_SECONDS = 0.05
 STUCK_SECONDS = 5.0
 """A killed process that is not gone by then (the kernel waits for a dead drive) is left behind."""
 
-_PR_SET_PDEATHSIG = 1
+_Process = subprocess.Popen[bytes]
 
 
 def in_processes(
@@ -61,7 +61,8 @@ def in_processes(
     A call that takes too long is killed and gives ClipError TIMEOUT, one whose process takes more than memory_bytes
     (0: any; looked at on Linux only) OUT_OF_MEMORY, one whose process dies DECODER_DIED. What the function raises is
     raised here. again: called instead of `function`, in a fresh process, where a call was lost in one of these ways.
-    prepare: run first in every worker. Raises ChildProcessError where workers cannot be started.
+    prepare: run first in every worker. All of them are found there by their names, so not in the script that is run.
+    Raises ChildProcessError where workers cannot be started.
     """
     tries = (function,) if again is None else (function, again)
     crew = _Crew(tries, workers, _Limits(timeout_seconds, memory_bytes), prepare)
@@ -84,9 +85,9 @@ class _Limits:
     seconds: float
     memory_bytes: int
 
-    def check_memory(self, taken: int) -> None:
-        """Raise ClipError where that is more than is allowed."""
-        if 0 < self.memory_bytes < taken:
+    def check_memory(self, process: _Process, which: str) -> None:
+        """Raise ClipError where that is more than is allowed; which: as in `_memory_bytes`."""
+        if self.memory_bytes > 0 and (taken := _memory_bytes(process.pid, which)) > self.memory_bytes:
             found = f"decoding took {taken / 2**20:.0f} MiB of memory; {self.memory_bytes / 2**20:.0f} are allowed"
             raise ClipError(Status.OUT_OF_MEMORY, found)
 
@@ -175,7 +176,7 @@ class _Worker:
 
     def __init__(self, prepare: Callable[[], None] | None, limits: _Limits, closing: Event) -> None:
         self._prepare, self._limits, self._closing = prepare, limits, closing
-        self._running: tuple[SpawnProcess, Connection] | None = None
+        self._running: tuple[_Process, Connection] | None = None
         self._calls = 0
 
     def ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -188,7 +189,7 @@ class _Worker:
             begun = True
             fine, found = self._receive(process, pipe, self._limits.seconds)
             if counted:  # what came and went between two looks
-                self._limits.check_memory(_memory_bytes(process.pid, "VmHWM"))
+                self._limits.check_memory(process, "VmHWM")
         except (EOFError, OSError):
             lost = f"the decoding process died (exit code {self.kill(wait_seconds=1.0)})"
             raise _LostError(Status.DECODER_DIED, lost, begun=begun) from None
@@ -205,30 +206,29 @@ class _Worker:
             return None
         (process, pipe), self._running = self._running, None
         pipe.close()  # to a process that waits for its next call, the end
-        process.join(wait_seconds)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(wait_seconds)
         process.kill()
-        process.join(STUCK_SECONDS)
-        return process.exitcode
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(STUCK_SECONDS)
+        return None
 
-    def _ready(self) -> tuple[SpawnProcess, Connection]:
+    def _ready(self) -> tuple[_Process, Connection]:
         """The process and its pipe; a new one at first, after a loss, and after many calls."""
         if self._running is not None and self._calls >= TASKS_PER_PROCESS:
             self.kill(wait_seconds=1.0)
         if self._running is None:
-            context = get_context("spawn")  # decoders' threads do not survive a fork
-            pipe, theirs = context.Pipe()
+            pipe, theirs = Pipe()
+            _limit_silence(pipe, max(self._limits.seconds, STUCK_SECONDS))
             with theirs:  # were it left open here, nobody would notice that the process is gone
-                process = context.Process(target=_work, args=(theirs, self._prepare), daemon=True)
-                # Inherited: Ctrl-C is for the main process, even while this one is still starting.
-                resource_tracker.ensure_running()  # which would end the blocking
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                process.start()
+                process = started(theirs)
             self._running, self._calls = (process, pipe), 0
+            send(pipe, self._prepare)
             self._receive(process, pipe, START_SECONDS)
         self._calls += 1
         return self._running
 
-    def _receive(self, process: SpawnProcess, pipe: Connection, seconds: float) -> Any:
+    def _receive(self, process: _Process, pipe: Connection, seconds: float) -> Any:
         """The next message. Raises ClipError where it takes too long or too much, EOFError where nobody is there."""
         deadline = time.monotonic() + seconds
         while not pipe.poll(TICK_SECONDS):
@@ -236,14 +236,16 @@ class _Worker:
                 raise EOFError
             if time.monotonic() > deadline:
                 raise ClipError(Status.TIMEOUT, f"decoding took longer than {seconds:g} s and was stopped")
-            self._limits.check_memory(_memory_bytes(process.pid, "VmRSS"))
-        # A process that is stopped halfway through its answer would be waited for without end.
-        alarm = Timer(max(deadline - time.monotonic(), STUCK_SECONDS), process.kill)
-        alarm.start()
-        try:
-            return receive(pipe)
-        finally:
-            alarm.cancel()
+            self._limits.check_memory(process, "VmRSS")
+        return receive(pipe)
+
+
+def _limit_silence(pipe: Connection, seconds: float) -> None:
+    """Have reading fail where nothing comes for so long: a process may be stopped halfway through its answer."""
+    microseconds = int(min(seconds, 1e6) * 1e6)
+    limit = struct.pack("@ll", *divmod(microseconds, 10**6))
+    with socket.socket(fileno=os.dup(pipe.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
 def _memory_bytes(process: int | None, which: str) -> int:
@@ -253,45 +255,3 @@ def _memory_bytes(process: int | None, which: str) -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024
     except (OSError, StopIteration, ValueError):
         return 0
-
-
-def _forget_peak() -> bool:
-    """Have the kernel count this process's peak of memory anew; False where it cannot."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _work(pipe: Connection, prepare: Callable[[], None] | None) -> None:
-    """The life of a process: calls in, results out, until the pipe closes."""
-    _die_with_parent()
-    os.set_inheritable(pipe.fileno(), False)  # what a process of its own holds open would hide its end
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crashing decoder must not fill the disk
-    if prepare is not None:
-        prepare()
-    try:
-        send(pipe, "ready")
-        while True:
-            function, arguments = receive(pipe)
-            send(pipe, _forget_peak())
-            send(pipe, _outcome(function, arguments))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # whoever asked is gone
-
-
-def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-    try:
-        return True, function(*arguments)
-    except Exception as error:
-        return False, error
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the thread that started it ends, even while it hangs in a decoder."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = parent_process()
-        if parent is not None and os.getppid() != parent.pid:  # too late
-            os._exit(1)

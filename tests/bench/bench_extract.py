@@ -44,7 +44,7 @@ from avvp_pipe.stages.media.pool import Task, decode_clips
 from avvp_pipe.stages.media.resizes import squares
 from avvp_pipe.stages.media.workers import in_processes
 
-CLIPS = 3
+CLIPS = 6
 TURNS = ("hand", "bf16", "fp32", "hand", "bf16")
 DECODE_TURNS, DECODES, DUMPS = 4, 192, 12
 SECONDS = 10

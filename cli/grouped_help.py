@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["GroupedCommand", "examples"]
+__all__ = ["GroupedCommand", "GroupedCommands", "examples"]
 
 OTHERS = "Output"
 """Where options without a panel stand: `--help`."""
@@ -19,6 +19,20 @@ class GroupedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 sections.setdefault(getattr(parameter, "rich_help_panel", None) or OTHERS, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class GroupedCommands(TyperGroup):
+    """A program whose help lists commands under the title that they were given as `rich_help_panel`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section a panel."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            told = command.get_short_help_str(formatter.width - 25)
+            sections.setdefault(getattr(command, "rich_help_panel", None) or "Commands", []).append((name, told))
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

@@ -12,7 +12,7 @@ from avvp_pipe.cli.compare import compare
 from avvp_pipe.cli.config import config
 from avvp_pipe.cli.console import INTERRUPTED, MISUSED, Console, guarded, say
 from avvp_pipe.cli.failures import failures
-from avvp_pipe.cli.grouped_help import GroupedCommand
+from avvp_pipe.cli.grouped_help import GroupedCommand, GroupedCommands
 from avvp_pipe.cli.merge import merge
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, DryRun, Quiet, StorePath, Verbose
 from avvp_pipe.cli.overlap import overlap
@@ -25,6 +25,7 @@ from avvp_pipe.pipeline.catalogue import STAGES
 
 app = typer.Typer(
     name="avvp-pipe",
+    cls=GroupedCommands,
     help="Segment-level pseudo-labels for audio-visual video parsing: decode, extract, label, train, score.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -2,17 +2,21 @@
 
 How long and how large is measured on a few clips where a stage can do that and its inputs are there; else it is what
 the same step took before, or the step of the same stage in the store that is most like it; else it cannot be told.
+Datasets that are missing are read into a folder that is thrown away, so that what is made of their videos can be
+measured before anything is there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from avvp_pipe.pipeline.catalogue import STAGES
 from avvp_pipe.pipeline.forecast import forecast
 from avvp_pipe.pipeline.run_steps import Planned
+from avvp_pipe.pipeline.runner import run_step
 from avvp_pipe.pipeline.status import Condition, conditions, made_anew, requested_steps
-from avvp_pipe.stages.stage import Progress, make_params, params_in_key
+from avvp_pipe.stages.stage import Progress, Silent, make_params, params_in_key
 from avvp_pipe.store import Artifact, Reference, Store, StoreError
 
 __all__ = ["Ahead", "look_ahead"]
@@ -57,17 +61,51 @@ def look_ahead(
     found = {Reference(one.reference.kind, one.reference.name): one for one in every}
     to_run: set[str] = set()
     ahead = []
-    for one in planned:
-        retry = retry_failed and STAGES[one.step.stage].retries
-        condition = made_anew(store, found[one.step.reference], force=force, retry_failed=retry)
-        after = [text for text in one.step.inputs.values() if text in to_run]
-        if condition.state == "cached":
-            ahead.append(Ahead(one, condition, None, None, None, ""))
-            continue
-        to_run.add(str(one.step.reference))
-        cost = None if after or not measure else _measured(store, one, progress, force=force, retry_failed=retry)
-        ahead.append(_from_measured(one, condition, cost) if cost else _from_before(store, one, condition, after))
+    with _Aside() as aside:
+        for one in planned:
+            retry = retry_failed and STAGES[one.step.stage].retries
+            condition = made_anew(store, found[one.step.reference], force=force, retry_failed=retry)
+            after = [text for text in one.step.inputs.values() if text in to_run]
+            if condition.state == "cached":
+                ahead.append(Ahead(one, condition, None, None, None, ""))
+                continue
+            to_run.add(str(one.step.reference))
+            if measure and one.step.stage == "dataset":
+                ahead.append(aside.read(one, condition))
+                continue
+            where = aside.store if aside.holds(one) else None if after else store
+            cost = _measured(where, one, progress, force=force, retry_failed=retry) if where and measure else None
+            ahead.append(_from_measured(one, condition, cost) if cost else _from_before(store, one, condition, after))
     return tuple(ahead)
+
+
+class _Aside:
+    """Datasets of the run that are not there yet, in a store of their own that goes when all is told."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="avvp-pipe-")
+        self.store = Store(self._folder.name)
+        self._there: set[str] = set()
+
+    def __enter__(self) -> "_Aside":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def read(self, one: Planned, condition: Condition) -> Ahead:
+        """Make a dataset, and say what that took, or why it cannot be made."""
+        try:
+            outcome = run_step(self.store, one.step, progress=Silent())
+        except (ValueError, OSError) as error:
+            return Ahead(one, condition, None, None, None, f"cannot run as it is: {error}")
+        self._there.add(str(one.step.reference))
+        clips = outcome.artifact.facts("lengths").shape[0]
+        return Ahead(one, condition, clips, outcome.seconds, outcome.artifact.size_bytes(), "read to plan with")
+
+    def holds(self, one: Planned) -> bool:
+        """Whether everything that the step reads is here."""
+        return bool(one.step.inputs) and self._there.issuperset(one.step.inputs.values())
 
 
 def _measured(

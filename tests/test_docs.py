@@ -49,7 +49,8 @@ SAID = [(page, line) for page, text in PAGES.items() for line in commands(text)]
 
 @pytest.mark.parametrize(("page", "line"), SAID)
 def test_every_command_line_on_a_page_can_be_typed(page: str, line: str) -> None:
-    words = [word for word in shlex.split(line, comments=True) if word != "…"]
+    told, _, _ = line.partition(" > ")  # the rest is the shell's
+    words = [word for word in shlex.split(told, comments=True) if word != "…"]
     command, name = PROGRAM, ""
     while words and hasattr(command, "commands"):
         name = words.pop(0)
@@ -93,6 +94,48 @@ def test_the_table_of_what_is_taken_from_a_video_holds_every_value_there_is() ->
 def test_every_code_of_a_failed_clip_is_explained_and_no_other() -> None:
     told = set(re.findall(r"^\| [^|]+ \| `([a-z-]+)` \|", PAGES["docs/files.md"], re.M))
     assert told == CODES - {"pending", "ok"}
+
+
+def leaves(command: Any, *names: str) -> dict[str, Any]:
+    """Whatever can be typed, by its words: `ls`, `labels release` …"""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return {" ".join(names): command}
+    return {name: found for word, one in inner.items() for name, found in leaves(one, *names, word).items()}
+
+
+def rows_of_commands() -> dict[str, dict[str, tuple[str, str]]]:
+    """Heading -> command -> what the page says it does, and its example."""
+    _, *sections = re.split(r"^## ", PAGES["docs/commands.md"], flags=re.M)
+    row = re.compile(r"^\| \[`([a-z -]+)`\]\(\S+\) \| (.+?) \| `(.+?)` \|$", re.M)
+    return {
+        text.partition("\n")[0]: {name: (what, line) for name, what, line in row.findall(text)} for text in sections
+    }
+
+
+def test_the_page_of_commands_has_every_command_once_and_in_its_group() -> None:
+    told = [(group, name) for group, rows in rows_of_commands().items() for name in rows]
+    groups = {name: PROGRAM.commands[name.split()[0]].rich_help_panel for name in leaves(PROGRAM)}
+    assert len(groups) > 40
+    assert sorted(told) == sorted((group, name) for name, group in groups.items())
+    tables = re.findall(r"^\| \[", PAGES["docs/commands.md"], re.M)
+    assert len(tables) == len(told), "a row that is not read"
+
+
+@pytest.mark.parametrize("name", leaves(PROGRAM))
+def test_the_page_of_commands_says_what_the_help_says_first_and_gives_one_of_its_examples(name: str) -> None:
+    what, example = next(rows[name] for rows in rows_of_commands().values() if name in rows)
+    text = leaves(PROGRAM)[name].help
+    first, _, more = text.partition("\n")[0].partition(". ")
+    assert what == (f"{first}." if more else first)
+    assert example in re.findall(r"(avvp-pipe .+)$", text, re.M)
+
+
+def test_every_question_ends_where_it_is_settled() -> None:
+    _, *answers = re.split(r"^### ", PAGES["docs/faq.md"], flags=re.M)
+    assert len(answers) > 25
+    for answer in answers:
+        assert re.search(r"\]\([^)\s]+\)", answer) or commands(answer), answer.partition("\n")[0]
 
 
 def slug(heading: str) -> str:

@@ -43,6 +43,6 @@ def test_commands_in_the_readme_exist_with_the_options_they_name(avvp: Callable[
 
 
 def test_every_command_is_named_in_the_readme(avvp: Callable[..., Any]) -> None:
-    listed = re.findall(r"^  ([a-z-]+)  ", avvp("--help").out.partition("Commands:")[2], re.M)
+    listed = re.findall(r"^  ([a-z-]+)  ", avvp("--help").out.partition("Stages:")[2], re.M)
     assert len(listed) > 10
     assert [name for name in listed if not re.search(rf"\b{name}\b", README)] == []

@@ -115,7 +115,9 @@ def test_a_dry_run_tells_what_would_run_why_how_long_and_how_large_and_writes_no
     ahead = avvp("run", "run.yaml", "--dry-run", "--json", "--quiet").document
     assert sorted(path.name for path in here.rglob("*")) == before
     assert [one["state"] for one in ahead["steps"]] == ["missing"] * 4
-    assert (ahead["to_run"], ahead["unknown"]) == (4, 4)
+    assert (ahead["to_run"], ahead["unknown"]) == (4, 2)
+    assert [one["clips"] for one in ahead["steps"]] == [6, 6, None, None]
+    assert ahead["steps"][1]["bytes"] > ahead["steps"][0]["bytes"] > 0
     assert avvp("dataset", "--source", "clips.jsonl", "--name", "mine", "--quiet").code == 0
     (dataset, features, *others) = avvp("run", "run.yaml", "--dry-run", "--json", "--quiet").document["steps"]
     assert (dataset["state"], dataset["seconds"]) == ("cached", None)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from avvp_pipe.store import Artifact, Builder, Identity, Reference, Store, parse
 from tests.made import made
 
 os.environ.pop("COLUMNS", None)  # of whoever runs the tests: what is printed must not depend on it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background is deaf to Ctrl-C
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core of its own; more threads only wait for each other
 
 LONGEST_FIRST = (

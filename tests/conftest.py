@@ -82,6 +82,7 @@ def run_command(*arguments: str | Path) -> Ran:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    assert "Traceback" not in result.stderr or {"--verbose", "-v"} & set(arguments), result.stderr
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 

@@ -62,6 +62,19 @@ def test_every_command_line_on_a_page_can_be_typed(page: str, line: str) -> None
         command.make_context(name, words)
 
 
+PYTHON = [(page, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", PAGES[page], re.S)]
+
+
+@pytest.mark.parametrize(("page", "block"), [one for one in PYTHON if one[0] != "README.md"])
+def test_python_on_a_page_runs(
+    page: str, block: str, finished_demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the demo's artifacts, which are called otherwise than LLP's. (README's is held to more in test_readme.py.)"""
+    monkeypatch.chdir(finished_demo.out)
+    exec(block.replace("/llp-", "/"), {})
+    assert capsys.readouterr().out.strip(), page
+
+
 def test_every_option_in_a_sentence_exists() -> None:
     every = [one for command in every_command(PROGRAM) for one in command.params]
     known = {option for one in every for option in (*one.opts, *one.secondary_opts)}

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.label_world import world
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PYTHON = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "METHOD =" not in block]
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+PYTHON = [block for block in BLOCKS if "METHOD =" not in block]
 COMMANDS = re.findall(r"^\$ avvp-pipe ([^#\n]*)", README, re.M)
 
 
@@ -29,6 +33,17 @@ def test_python_in_the_readme_runs_and_its_comments_are_true(
     assert values
     for expression, value in values:
         assert eval(expression, names) == eval(value), expression
+
+
+def test_the_method_that_is_added_in_the_readme_labels_clips() -> None:
+    (block,) = set(BLOCKS) - set(PYTHON)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    clips = world()
+    found = names["METHOD"].labeller({}, {})(clips.evidence)
+    for logits, truth in ((found.audio, clips.audio), (found.visual, clips.visual)):
+        assert logits.shape == truth.shape
+        assert np.nanmean(logits[truth]) > np.nanmean(logits[~truth]) + 0.1
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -24,7 +24,7 @@ from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, ArrayFacts
 from avvp_pipe.store.places import Place
 from avvp_pipe.store.places.zstd_frame import check_frame
 
-__all__ = ["is_plain", "read_rows"]
+__all__ = ["NotStoredError", "bounded_size", "gone", "is_plain", "read_rows"]
 
 Bytes = NDArray[np.uint8]
 Rows = slice | int | EllipsisType
@@ -139,13 +139,26 @@ def _checked(data: Bytes) -> Bytes:
     return inner
 
 
-def _size(place: Place, key: str) -> int:
+def bounded_size(place: Place, key: str) -> int:
+    """Bytes of a file. Raises FileNotFoundError, and StoreError where they are more than any of ours has."""
     size = place.size(key)
     if size is None:
-        raise _gone(place, key)
+        raise FileNotFoundError(key)
     if size > FILE_LIMIT_BYTES:
         raise StoreError(f"{place.location}/{key} is larger than {FILE_LIMIT_BYTES} bytes")
     return size
+
+
+def gone(place: Place, key: str) -> ArtifactNotFoundError:
+    """What to raise for chunks that are not there: an artifact has all that it says it has."""
+    return ArtifactNotFoundError(f"{place.location}/{key} is missing: the artifact was removed, or it is damaged")
+
+
+def _size(place: Place, key: str) -> int:
+    try:
+        return bounded_size(place, key)
+    except FileNotFoundError:
+        raise gone(place, key) from None
 
 
 def _file(place: Place, key: str) -> Bytes:
@@ -153,15 +166,11 @@ def _file(place: Place, key: str) -> Bytes:
     try:
         return np.frombuffer(place.read(key), np.uint8)
     except FileNotFoundError:
-        raise _gone(place, key) from None
+        raise gone(place, key) from None
 
 
 def _range(place: Place, key: str, start: int, stop: int) -> Bytes:
     try:
         return np.frombuffer(place.read_range(key, start, stop), np.uint8)
     except FileNotFoundError:
-        raise _gone(place, key) from None
-
-
-def _gone(place: Place, key: str) -> ArtifactNotFoundError:
-    return ArtifactNotFoundError(f"{place.location}/{key} is missing: the artifact was removed, or it is damaged")
+        raise gone(place, key) from None

@@ -14,9 +14,10 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, BufferPrototype, NDBuffer
 from zarr.registry import register_codec
 
-from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
-from avvp_pipe.store.metadata import FILE_LIMIT_BYTES, TEXT_BYTES
+from avvp_pipe.store.errors import StoreError
+from avvp_pipe.store.metadata import TEXT_BYTES
 from avvp_pipe.store.places import Place
+from avvp_pipe.store.places.plain_rows import bounded_size, gone
 from avvp_pipe.store.places.zstd_frame import check_frame
 
 __all__ = ["open_array"]
@@ -54,15 +55,13 @@ class PlaceStore(Store):
             data = await asyncio.to_thread(self._read, key, byte_range)
         except FileNotFoundError:
             if "c" in key.split("/"):
-                where = f"{self._place.location}/{key}"
-                raise ArtifactNotFoundError(f"{where} is missing: the artifact was removed, or it is damaged") from None
+                raise gone(self._place, key) from None
             return None
         return prototype.buffer.from_bytes(data)
 
     def _read(self, key: str, wanted: ByteRequest | None) -> bytes:
         if wanted is None:
-            if (self._place.size(key) or 0) > FILE_LIMIT_BYTES:
-                raise StoreError(f"{self._place.location}/{key} is larger than {FILE_LIMIT_BYTES} bytes")
+            bounded_size(self._place, key)
             return self._place.read(key)
         if isinstance(wanted, RangeByteRequest):
             return self._place.read_range(key, wanted.start, wanted.end)

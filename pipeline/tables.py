@@ -4,16 +4,15 @@ YAML is read as its version 1.2 has it: `no` and `on` are text, `010` is ten, `1
 `2026-01-01` are text. A key that comes twice is an error, and so are anchors: a file says what it says, once.
 """
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from avvp_pipe.stages.stage import ParameterError
+from avvp_pipe.stages.stage import ParameterError, hint
 
 __all__ = ["ENDINGS", "FILE_LIMIT_BYTES", "dumped", "hint", "read_table", "record", "table_of"]
 
@@ -151,10 +150,3 @@ def record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'record'}: {one['msg']}" for one in error.errors())
         raise ParameterError(f"{where}: {problems}") from None
-
-
-def hint(came: str, known: Iterable[str]) -> str:
-    """The end of a message: what is likely meant, or else what there is."""
-    names = list(known)
-    close = difflib.get_close_matches(came, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names) or 'none'}"

@@ -165,6 +165,13 @@ class Stage:
     """A command line for the help, or several, each below a line that says what it is for."""
 
 
+def hint(came: str, known: Iterable[str]) -> str:
+    """The end of a message: what is likely meant, or else what there is."""
+    names = list(known)
+    close = difflib.get_close_matches(came, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names) or 'none'}"
+
+
 def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
     """The stage's parameters from plain values, checked. Strings are converted.
 
@@ -175,9 +182,7 @@ def make_params(stage: Stage, values: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(stage.params)]
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
-            raise ParameterError(f"{stage.name} has no parameter {name!r}{hint}")
+            raise ParameterError(f"{stage.name} has no parameter {name!r}{hint(name, known)}")
     try:
         return _checker(stage.params).validate_python(dict(values))
     except ValidationError as error:

@@ -94,11 +94,11 @@ def built(store: Store, stage: str, name: str, params: Mapping[str, Any], **inpu
     return outcome.artifact
 
 
-def prepare(store: Store, seed: int, network: Mapping[str, Any]) -> None:
-    """Simulate both sets and pre-train both generators."""
+def prepare(store: Store, seed: int, network: Mapping[str, Any], generators: set[str]) -> None:
+    """Simulate both sets and pre-train these generators."""
     for name in ("llp", "unav"):
         built(store, "simulate", f"{name}-{seed}", {"seed": seed, "world": seed}, dataset=f"dataset/{name}")
-    for method in BOTH:
+    for method in sorted(generators, key=BOTH.index):
         params = {**network, "method": method, "seed": seed}
         inputs = {"dataset": "dataset/unav", "features": f"features/unav-{seed}", "apart_from": "dataset/llp"}
         built(store, "pretrain", f"{method}-{seed}", params, **inputs)
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     found: dict[str, list[Artifact]] = {row.name: [] for row in rows}
     for seed in seeds:
-        prepare(store, seed, network)
+        prepare(store, seed, network, {name for row in rows for name in row.generators})
         for row in rows:
             found[row.name].append(scored(store, row, seed))
     facts = f"seeds {given.seeds}, generators of width {given.width} and {given.layers} layers pre-trained on "

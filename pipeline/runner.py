@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -259,7 +260,8 @@ def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: "
     }
 
 
-def _software() -> dict[str, str]:
+@cache
+def _software() -> Mapping[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -185,7 +185,14 @@ class Artifact:
             raise self._gone(where) from None
 
     def _document(self, name: str) -> dict[str, Any]:
-        return parse_json(self._bounded(name), f"{self.location}/{name}")
+        """The JSON of a file of metadata, read once."""
+        if name not in self._documents:
+            self._documents[name] = parse_json(self._bounded(name), f"{self.location}/{name}")
+        return self._documents[name]
+
+    @cached_property
+    def _documents(self) -> dict[str, dict[str, Any]]:
+        return {}
 
     def _bounded(self, name: str) -> bytes:
         """The bytes of a file of metadata, not read where there are too many."""

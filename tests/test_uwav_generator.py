@@ -93,6 +93,14 @@ def test_a_padded_clip_gets_the_logits_it_gets_alone_whatever_the_padding_holds(
         torch.testing.assert_close(together[:, clip, :length], logits_of(model, alone)[:, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("projections", [True, False])
+def test_logits_of_a_class_are_the_same_whether_few_or_many_classes_are_asked_for(projections: bool) -> None:
+    model, clips = generator(projections=projections), batch(5, 3)
+    names = ("text_audio", "text_visual")
+    many = clips | {name: torch.cat([clips[name], torch.randn(40, clips[name].shape[1])]) for name in names}
+    torch.testing.assert_close(logits_of(model, many)[..., :CLASSES], logits_of(model, clips), rtol=1e-5, atol=1e-6)
+
+
 def test_a_clip_without_seconds_does_no_harm() -> None:
     clips = batch(3, 1)
     clips["lengths"][1] = 0
@@ -218,6 +226,22 @@ def test_attention_starts_and_works_as_torchs_own() -> None:
     refused = ~mask.expand(2, 2, 5, 7).flatten(0, 1)
     expected, _ = theirs(query, context, context, attn_mask=refused, need_weights=False)
     torch.testing.assert_close(ours(query, context, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_16_bits_gathers_what_it_gathers_in_32_but_for_rounding(masked: bool) -> None:
+    torch.manual_seed(0)
+    attention, stream = Attention(32, 4, dropout=0.0), torch.randn(5, 7, 32)
+    mask = (torch.rand(5, 1, 7, 7) > 0.5) | torch.eye(7, dtype=torch.bool) if masked else None
+    with torch.no_grad():
+        exact = attention.over_itself(stream, mask)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = attention.over_itself(stream, mask)
+        crossed = attention(stream, stream, mask)
+    assert rounded.dtype == torch.bfloat16
+    assert not torch.equal(rounded.float(), exact)
+    for found in (rounded, crossed):
+        torch.testing.assert_close(found.float(), exact, rtol=0, atol=0.02 * float(exact.abs().max()))
 
 
 def test_encoder_layer_is_torchs_post_norm_layer() -> None:

@@ -134,14 +134,19 @@ class Attention(nn.Module):
 
 
 def _gathered(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, share: float) -> Tensor:
-    """Attention of (B, H, T, d) each; torch's own, but on a processor with dropout, where ours draws faster."""
-    if not share or queries.device.type != "cpu":
+    """Attention of (B, H, T, d) each, with dropout of `share`.
+
+    Torch's own, but on a processor with dropout, where ours draws faster, and in less than 32 bits, where plain
+    products take half the time of torch's fused kernel for 10 seconds, and three quarters for 60.
+    """
+    if queries.device.type != "cpu" or not (share or queries.dtype.itemsize < 4):
         return functional.scaled_dot_product_attention(queries, keys, values, mask, share)
     with torch.autocast("cpu", enabled=False):  # which would convert there and back for the softmax
         scores = (queries * queries.shape[3] ** -0.5) @ keys.mT
         if mask is not None:
             scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -math.inf)
-        return dropout(scores.softmax(dim=3), share) @ values
+        looked_at = scores.softmax(dim=3)
+        return (dropout(looked_at, share) if share else looked_at) @ values
 
 
 class EncoderLayer(nn.Module):

@@ -52,12 +52,13 @@ def checked(wanted: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any] | Te
 
 def rounded(module: M, dtype: torch.dtype) -> M:
     """A copy whose matrices are rounded once, as autocast would round them anew in every call; same outputs there."""
-    found = copy.deepcopy(module)
-    for part in found.modules():
-        if not isinstance(part, nn.LayerNorm):
-            for weight in part.parameters(recurse=False):
-                weight.data = weight.data.to(dtype)
-    return found
+    lower = {
+        id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad)
+        for part in module.modules()
+        if not isinstance(part, nn.LayerNorm)
+        for weight in part.parameters(recurse=False)
+    }
+    return copy.deepcopy(module, lower)  # which takes these as copied already
 
 
 def renamed(state: Mapping[str, Value], prefixes: Mapping[str, str]) -> dict[str, Value]:

@@ -94,7 +94,8 @@ def run_step(
     store.ask(step.reference, request_of(step, given, identity.key))
     found = store.find(reference)
     previous = earlier(store, found or before, identity, step.reference) if retry_failed else None
-    reasons = _reasons(found or before, identity, inputs, force=force, retried=previous)
+    late = outdated(stage, given, found, inputs) if found else ()
+    reasons = _reasons(found or before, identity, late, force=force, retried=previous)
     if found and not reasons:
         store.tidy(found)
         return outcome_of(found, "cached", (), started)
@@ -129,12 +130,15 @@ def _carry_origin(inputs: Mapping[str, Artifact], builder: "Builder") -> None:
 def _reasons(
     known: Artifact | None,
     identity: Identity,
-    inputs: Mapping[str, Artifact],
+    late: tuple[str, ...],
     *,
     force: bool,
     retried: Artifact | None,
 ) -> tuple[str, ...]:
-    """Why the artifact is to be built; none where it is there and right. known: it, or what stood under its name."""
+    """Why the artifact is to be built; none where it is there and right. known: it, or what stood under its name.
+
+    late: why it is not right, its key notwithstanding.
+    """
     if known is None:
         return ("nothing of this name yet",)
     if known.key != identity.key:
@@ -143,7 +147,13 @@ def _reasons(
         return ("forced",)
     if retried and (failed := len(known.provenance["failures"])):
         return (f"{failed} failed clips are tried again",)
-    return renewed_inputs(known, inputs)
+    return late
+
+
+def outdated(stage: Stage, params: Any, made: Artifact, inputs: Mapping[str, Artifact]) -> tuple[str, ...]:
+    """Why a finished artifact of the right key is to be built anew, in words: other bytes of inputs, other places."""
+    moved = stage.moved(params, made)
+    return (*((moved,) if moved else ()), *renewed_inputs(made, inputs))
 
 
 def renewed_inputs(artifact: Artifact, inputs: Mapping[str, Artifact]) -> tuple[str, ...]:
@@ -154,7 +164,7 @@ def renewed_inputs(artifact: Artifact, inputs: Mapping[str, Artifact]) -> tuple[
 
 
 def _digests(inputs: Mapping[str, Artifact]) -> dict[str, str]:
-    """Role -> digest, where it can change under a key: of a dataset it does so only with the place of its files."""
+    """Role -> digest, where it can change under a key; a dataset's does so only with the place of its files."""
     return {role: artifact.digest for role, artifact in inputs.items() if artifact.kind != "dataset"}
 
 
@@ -250,7 +260,7 @@ def provenance_of(identity: Identity, inputs: Mapping[str, Artifact], builder: "
         "stage_version": identity.version,
         "params": dict(identity.params),
         "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
-        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
+        "input_digests": {role: artifact.content_digest for role, artifact in inputs.items()},
         "sources": dict(identity.sources),
         "software": joined_software([*earlier_software, _software()]),
         "failures": [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from avvp_pipe.pipeline.catalogue import STAGES
-from avvp_pipe.pipeline.runner import Step, identify, input_references, renewed_inputs
+from avvp_pipe.pipeline.runner import Step, identify, input_references, outdated
 from avvp_pipe.pipeline.settling import settled
 from avvp_pipe.stages.stage import as_given, make_params
 from avvp_pipe.store import Artifact, Identity, Reference, Store, StoreError, differences
@@ -126,10 +126,11 @@ class _Judge:
         if reference not in self.renewed:
             step, expected = self.steps[reference], found.identity
             inputs = self._inputs(step, expected)
-            lines = renewed_inputs(found, inputs)
-            for role, one in input_references(STAGES[step.stage], step.inputs).items():
+            stage = STAGES[step.stage]
+            lines = outdated(stage, make_params(stage, step.params), found, inputs)
+            for role, one in input_references(stage, step.inputs).items():
                 current = Reference(one.kind, one.name)
-                if one.version is None and current in self.steps and role in inputs:
+                if one.version is None and current in self.steps and role in inputs and one.kind != "dataset":
                     lines += (f"input {role} is to be built anew",) if self._renewed(current, inputs[role]) else ()
             self.renewed[reference] = lines
         return self.renewed[reference]

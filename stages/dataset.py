@@ -1,8 +1,8 @@
 """Stage `dataset`: annotation files in, one table of clips out: ids, splits, weak labels, dense labels, report.
 
 N clips, T the longest clip's segments of one second, C classes. Where paths in a manifest are relative they
-stay so; the folder they start from is kept in the attribute `location`, the one thing in an artifact that
-depends on where its sources lay.
+stay so; the folder they start from is kept in the attribute `location`, and that of `--videos` in `videos`: with
+the paths the only things in an artifact that depend on where its sources lay. Told another place, it is made anew.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from avvp_pipe.store.integrity import digest_of_file
 
 if TYPE_CHECKING:
     from avvp_pipe.stages.datasets import Dataset
-    from avvp_pipe.store import Builder
+    from avvp_pipe.store import Artifact, Builder
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,38 @@ def run(inputs: Inputs, params: Params, out: "Builder", progress: Progress) -> N
         out.put(name, getattr(dataset, name))
     for name in ("weak", "lengths", "audio", "visual", "audio_visual", "dense"):
         out.put(name, getattr(dataset, name))
-    folder = Path(params.source).resolve()
     out.describe(
         classes=list(dataset.classes),
         prompts={name: asdict(prompts) for name, prompts in dataset.prompts.items()},
         report=[asdict(finding) for finding in dataset.report],
-        location=str(folder if folder.is_dir() else folder.parent),
+        location=_location(params),
+        videos=_videos(params),
         **_class_order(params),
     )
     for finding in dataset.report:
         progress.note(f"{finding.code}: {finding.count} ({finding.message})")
+
+
+def _location(params: Params) -> str:
+    """The folder that relative paths start from."""
+    folder = Path(params.source).resolve()
+    return str(folder if folder.is_dir() else folder.parent)
+
+
+def _videos(params: Params) -> str:
+    """The folder that was told for videos, "" where none was."""
+    return str(Path(params.videos).resolve()) if params.videos else ""
+
+
+def moved(params: Params, made: "Artifact") -> str:
+    """Where the videos are said to lie now, in words, if that is not where this dataset looks for them."""
+    told, before = _videos(params), str(made.attrs.get("videos", ""))
+    if told != before:
+        return f"the videos lie in {told or _location(params)}, not in {before or made.attrs['location']}"
+    place, before = _location(params), str(made.attrs["location"])
+    if told or place == before or all(Path(path).is_absolute() for path in made.strings("paths")):
+        return ""
+    return f"the videos lie in {place}, not in {before}"
 
 
 STAGE = Stage(
@@ -135,6 +157,7 @@ STAGE = Stage(
     run=run,
     sources=sources,
     settle=settle,
+    moved=moved,
     example="""\
 your own videos, listed in a manifest
 avvp-pipe dataset --source clips.jsonl --name mine

@@ -127,6 +127,11 @@ def no_sources(params: Any, inputs: Inputs) -> Mapping[str, str]:
     return {}
 
 
+def nowhere_else(params: Any, made: "Artifact") -> str:
+    """Nothing: what the stage reads lies in the store."""
+    return ""
+
+
 def as_given(params: Any, inputs: Inputs) -> Any:
     """The parameters as they are."""
     return params
@@ -153,6 +158,8 @@ class Stage:
     """Name -> digest of what the stage reads from outside the store."""
     settle: Callable[[Any, Inputs], Any] = as_given
     """Parameters that were left to the inputs, or to one another, filled in. Raises ValueError where they disagree."""
+    moved: Callable[[Any, "Artifact"], str] = nowhere_else
+    """Why an artifact of the right key is made anew all the same: in words, where its files are said to lie now."""
     retries: bool = False
     """Whether clips that failed can be tried again: `run` then finds the earlier artifact in `out.previous`."""
     seeds: bool = False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from avvp_pipe.store.errors import ArtifactNotFoundError, StoreError
 from avvp_pipe.store.identity import Identity
-from avvp_pipe.store.integrity import METADATA, digest_of, node_of, nodes_of
+from avvp_pipe.store.integrity import METADATA, content_digest_of, digest_of, node_of, nodes_of
 from avvp_pipe.store.metadata import METADATA_LIMIT_BYTES, ArrayFacts, check_array, check_format, check_root, parse_json
 from avvp_pipe.store.places import Place
 from avvp_pipe.store.places.folder import Folder
@@ -99,6 +99,11 @@ class Artifact:
     def digest(self) -> str:
         """sha256 that covers every byte of the artifact (`integrity.py`), in hex."""
         return digest_of(self.attrs)
+
+    @property
+    def content_digest(self) -> str:
+        """The same, but of a dataset without the places of its files: all that may change under its key."""
+        return content_digest_of(self.attrs) if self.kind == "dataset" else self.digest
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from avvp_pipe.store.metadata import FORMAT
 
 __all__ = [
     "METADATA",
+    "content_digest_of",
     "digest_of",
     "digest_of_file",
     "file_digest",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 METADATA = "zarr.json"
+PLACES = ("location", "videos", "paths")
+"""Attributes and arrays of a dataset that say where its files lie, which its key leaves out."""
 
 
 def file_digest(data: bytes) -> str:
@@ -104,3 +107,13 @@ def digest_of(attributes: Mapping[str, Any]) -> str:
     """The digest of a sealed artifact, "" for one without."""
     integrity = attributes.get("integrity")
     return str(integrity.get("self", "")) if isinstance(integrity, dict) else ""
+
+
+def content_digest_of(attributes: Mapping[str, Any]) -> str:
+    """The digest of a dataset's arrays and of what its stage described, without the places of its files.
+
+    With the places goes the record of how it was made, which may differ when it is made anew for another place.
+    """
+    described = {name: value for name, value in attributes.items() if name not in ("integrity", "provenance", *PLACES)}
+    nodes = {name: digest for name, digest in (nodes_of(attributes) or {}).items() if name not in PLACES}
+    return hashlib.sha256(canonical_json({"attributes": described, "nodes": nodes}).encode()).hexdigest()

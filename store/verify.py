@@ -249,14 +249,14 @@ def _inputs(record: Mapping[str, Any], lineage: Mapping[str, Any], store: "Store
     for role, text in record["inputs"].items():
         try:
             found = store.find(parse_reference(text))
-            digest = found.digest if found else ""
+            here = (found.content_digest, found.digest) if found else ()
         except StoreError as error:
             yield Finding(f"input {role}", f"{text} cannot be read: {error}")
             continue
         if found is None:
             if text not in lineage:
                 yield Finding(f"input {role}", f"{text} is not in the store any more, nor is its record")
-        elif isinstance(digests, dict) and digests.get(role) and digests[role] != digest:
+        elif isinstance(digests, dict) and digests.get(role) and digests[role] not in here:
             yield Finding(
                 f"input {role}", f"{text} is not the one that was read: it was built anew and came out otherwise"
             )

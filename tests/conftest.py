@@ -153,7 +153,7 @@ def build_small(
 
     record: dict[str, Any] = {
         "inputs": {role: str(artifact.reference) for role, artifact in inputs.items()},
-        "input_digests": {role: artifact.digest for role, artifact in inputs.items()},
+        "input_digests": {role: artifact.content_digest for role, artifact in inputs.items()},
         "software": dict(software),
     }
     return made(store, place, identity, fill, **record)

@@ -15,7 +15,7 @@ from avvp_pipe.stages.stage import Silent
 from avvp_pipe.store import Artifact, StoreError
 from tests import trees
 
-numbers, save = trees.numbers, trees.save
+numbers, save, uwav_tree = trees.numbers, trees.save, trees.uwav_tree
 Export = Callable[..., Any]
 
 
@@ -38,15 +38,6 @@ def export(avvp: Callable[..., Any]) -> Export:
         return avvp("export", artifact.reference, "--layout", layout, "--out", out, "--store", store.root, *more)
 
     return run
-
-
-def uwav_tree(folder: Path, stems: dict[str, int], *, dtype: str = "float32", texts: int = 0) -> None:
-    for teacher, width in (("CLIP", 768), ("CLAP", 512)):
-        for row, (stem, length) in enumerate(stems.items()):
-            array = numbers(length, width, seed=row, dtype=dtype)
-            save(folder / f"feats_{teacher}" / "segment_feats" / f"{stem}.npy", array)
-        if texts:
-            save(folder / f"feats_{teacher}" / "event_feats" / "all_event_feats.npy", numbers(texts, width))
 
 
 def llp_like(tmp_path: Path, *, count: int = 4, **options: Any) -> tuple[Any, Path]:

@@ -20,46 +20,16 @@ from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
 from tests.checkpoint_files import Harmful, saved
+from tests.released_shapes import State, generator_shapes, random_state
 from tests.trees import Told
 
 SMALL = {"width": 8, "ffn": 12, "layers": 2, "audio": 6, "visual": 10}
 RELEASED = {"width": 1024, "ffn": 2048, "layers": 5, "audio": 512, "visual": 768}
-State = dict[str, Tensor]
-
-
-def released_shapes(*, width: int, ffn: int, layers: int, audio: int, visual: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the released module, written down from its published state dict."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for letter, features in (("a", audio), ("v", visual)):
-        shapes[f"{letter}_logit_scale"] = ()
-        shapes |= linear(f"proj_{letter}.layers.0", 2 * width, features)
-        shapes |= linear(f"proj_{letter}.layers.1", width, 2 * width)
-        for layer in range(layers):
-            inside = f"{letter}_transformer.encoder.layers.{layer}."
-            shapes[f"{inside}self_attn.in_proj_weight"] = (3 * width, width)
-            shapes[f"{inside}self_attn.in_proj_bias"] = (3 * width,)
-            shapes |= linear(f"{inside}self_attn.out_proj", width, width)
-            shapes |= linear(f"{inside}linear1", ffn, width) | linear(f"{inside}linear2", width, ffn)
-            for norm in ("norm1", "norm2"):
-                shapes |= {f"{inside}{norm}.weight": (width,), f"{inside}{norm}.bias": (width,)}
-        shapes |= linear(f"final_proj_{letter}.layers.0", features, width)
-        shapes |= linear(f"final_proj_{letter}.layers.1", features, features)
-    return shapes
-
-
-def linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def random_state(sizes: dict[str, int]) -> State:
-    draw = torch.Generator().manual_seed(0)
-    state = {name: 0.02 * torch.randn(shape, generator=draw) for name, shape in released_shapes(**sizes).items()}
-    return state | {"a_logit_scale": torch.tensor(3.2912), "v_logit_scale": torch.tensor(4.6052)}
 
 
 @pytest.fixture
 def state() -> State:
-    return random_state(SMALL)
+    return random_state(generator_shapes(**SMALL))
 
 
 @pytest.fixture
@@ -93,7 +63,7 @@ def test_an_imported_checkpoint_gives_the_logits_of_the_released_module(
 
 def test_a_checkpoint_of_the_released_size_has_the_released_number_of_parameters() -> None:
     with torch.device("meta"):
-        sizes = {name: torch.empty(shape) for name, shape in released_shapes(**RELEASED).items()}
+        sizes = {name: torch.empty(shape) for name, shape in generator_shapes(**RELEASED).items()}
     parameters = [one for name, one in sizes.items() if not name.endswith("logit_scale")]
     assert sum(one.numel() for one in parameters) == 92_985_856
     state = {name: torch.zeros(one.shape) for name, one in sizes.items()}

@@ -19,56 +19,8 @@ from avvp_pipe.stages.stage import ParameterError
 from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
 from tests.checkpoint_files import Harmful, saved
+from tests.released_shapes import Shapes, State, random_state, uwav_shapes, valor_shapes
 from tests.trees import CLASSES, Told, make_dataset
-
-State = dict[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
-
-
-def linear(name: str, outputs: int, inputs: int) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def encoder_shapes(*, width: int, ffn: int, layers: int) -> Shapes:
-    shapes: Shapes = {}
-    for layer in range(layers):
-        inside = f"hat_encoder.layers.{layer}."
-        for part in ("self_attn", "cm_attn"):
-            shapes[f"{inside}{part}.in_proj_weight"] = (3 * width, width)
-            shapes[f"{inside}{part}.in_proj_bias"] = (3 * width,)
-            shapes |= linear(f"{inside}{part}.out_proj", width, width)
-        shapes |= linear(f"{inside}linear1", ffn, width) | linear(f"{inside}linear2", width, ffn)
-        for norm in ("norm1", "norm2"):
-            shapes |= {f"{inside}{norm}.weight": (width,), f"{inside}{norm}.bias": (width,)}
-    for norm in ("final_norm_a", "final_norm_v"):
-        shapes |= {f"hat_encoder.{norm}.weight": (width,), f"hat_encoder.{norm}.bias": (width,)}
-    return shapes
-
-
-def valor_shapes(
-    *, width: int, ffn: int, layers: int, audio: int, visual: int, motion: int = 512, classes: int = 25
-) -> Shapes:
-    """Names and shapes of VALOR's released module, written down from its published state dict."""
-    heads = [linear(name, classes, width) for name in ("fc_prob", "fc_frame_att", "fc_av_att")]
-    inputs = linear("fc_a", width, audio) | linear("fc_v", width, visual) | linear("fc_st", width, motion)
-    return heads[0] | heads[1] | heads[2] | inputs | linear("fc_fusion", width, 2 * width) | encoder_shapes(
-        width=width, ffn=ffn, layers=layers
-    )  # fmt: skip
-
-
-def uwav_shapes(*, width: int, ffn: int, layers: int, audio: int, both: int, classes: int = 25) -> Shapes:
-    """The same of UWAV's."""
-    heads = linear("fc_prob", classes, width) | linear("fc_frame_att.layers.0", classes, width)
-    heads |= linear("fc_av_att.layers.0", classes, width)
-    inputs = linear("fc_a.layers.0", 2 * width, audio) | linear("fc_a.layers.1", width, 2 * width)
-    inputs |= linear("fc_fusion.layers.0", width, both)
-    return heads | inputs | encoder_shapes(width=width, ffn=ffn, layers=layers)
-
-
-def random_state(shapes: Shapes) -> State:
-    draw = torch.Generator().manual_seed(0)
-    return {name: 0.02 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
-
 
 RELEASED: dict[str, tuple[Shapes, int]] = {
     "valor": (valor_shapes(width=512, ffn=1024, layers=1, audio=128, visual=2048), 5_096_523),

@@ -13,12 +13,13 @@ from avvp_pipe.store import Artifact, Store, StoreError
 from avvp_pipe.store.verify import verify
 from tests import trees
 from tests.checkpoint_files import saved
-from tests.test_import_generator import SMALL, random_state
+from tests.released_shapes import generator_shapes, random_state
 
 NAMES = trees.clip_names(6)
 STEMS = [name[:11] for name in NAMES]
 FILES = ("a_classwise_threhsolds.npy", "v_classwise_threhsolds.npy")
 HEARD = np.array([-np.inf, 0.25, -1.5], np.float32)
+SMALL = {"width": 8, "ffn": 12, "layers": 2, "audio": 6, "visual": 10}
 SEEN = np.array([0.5, np.inf, 0.0], np.float32)
 
 
@@ -123,7 +124,7 @@ def test_a_released_checkpoint_and_its_thresholds_make_labels(
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
         trees.save(tmp_path / f"feats_{folder}/event_feats/all_event_feats.npy", texts)
     trees.imported(store, "features", "uwav", tmp_path, widths="any")
-    state = random_state(SMALL)
+    state = random_state(generator_shapes(**SMALL))
     state |= {name: 20 * one for name, one in state.items() if "proj" in name}  # logits that differ from zero
     checkpoint, where = saved(tmp_path, state), ("--store", store.root, "--quiet")
     for line in (

@@ -81,6 +81,16 @@ def visible(store: Store) -> list[str]:
     return [artifact.kind for artifact in store.artifacts()]
 
 
+def uwav_tree(folder: Path, stems: dict[str, int], *, dtype: str = "float32", texts: int = 0) -> None:
+    """UWAV's CLIP and CLAP features of clips of these lengths, and of `texts` classes."""
+    for teacher, width in (("CLIP", 768), ("CLAP", 512)):
+        for row, (stem, length) in enumerate(stems.items()):
+            array = numbers(length, width, seed=row, dtype=dtype)
+            save(folder / f"feats_{teacher}" / "segment_feats" / f"{stem}.npy", array)
+        if texts:
+            save(folder / f"feats_{teacher}" / "event_feats" / "all_event_feats.npy", numbers(texts, width))
+
+
 def uwav_labels(run: Path, stems: list[str], weak: NDArray[Any], *, seed: int = 0) -> None:
     """What UWAV's label writer leaves: logits of all classes, hard labels within the weak ones, thresholds.
 

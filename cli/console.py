@@ -110,15 +110,31 @@ def human_seconds(seconds: float) -> str:
 
 
 def _tell_fault(error: Exception, options: Mapping[str, Any]) -> None:
-    """Of what nobody thought of: one line, and how to see more."""
-    told = f"{type(error).__name__}: {error} (a fault of avvp-pipe; nothing that was finished is lost)"
+    """Of too little memory, what to do; of what nobody thought of, one line, and how to see more."""
+    if _lacks_memory(error):
+        asked = str(error).partition("\n")[0].rpartition("Allocator: ")[2].rstrip(".")
+        told = (
+            f"there is not enough memory: {asked}. Take fewer clips at a time (--batch-size, --train-batch, "
+            "--features-in stream) or fewer --workers, or another --device; the same command goes on"
+        )
+    else:
+        told = f"{type(error).__name__}: {error} (a fault of avvp-pipe; nothing that was finished is lost)"
     if options.get("verbose"):
         traceback.print_exc()
-    else:
+    elif not _lacks_memory(error):
         told += "; --verbose shows where, for a report"
     if options.get("json"):
         print(json.dumps({"error": told}))
     print(plain(f"error: {told}", keep="\n"), file=sys.stderr)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether Python, numpy, or torch on a processor or GPU could not have the memory that was asked for.
+
+    Torch's errors are known by name and words: to name their types it would have to be imported.
+    """
+    words = type(error).__name__ == "RuntimeError" and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or words
 
 
 def plain(text: str, *, keep: str = "") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -199,6 +200,39 @@ def test_a_fault_of_the_program_is_one_line_too_and_says_how_to_see_more(capsys:
         assert ended.value.exit_code == 1
         assert "nobody thought of this" in out
         assert ("Traceback" in err, "--verbose" in err) == (verbose, not verbose)
+
+
+def numpy_asks() -> object:
+    return np.empty(2**55, np.uint8)
+
+
+def torch_asks() -> object:
+    import torch
+
+    return torch.empty(2**55, dtype=torch.uint8)
+
+
+def a_gpu_asks() -> object:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")  # there is none to ask here
+
+
+@pytest.mark.parametrize("ask", [numpy_asks, torch_asks, a_gpu_asks])
+def test_too_little_memory_is_told_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], ask: Callable[[], object]
+) -> None:
+    @guarded
+    def large(*, json: bool = False, verbose: bool = False) -> None:
+        ask()
+
+    with pytest.raises(typer.Exit) as ended:
+        large()
+    err = capsys.readouterr().err
+    assert ended.value.exit_code == 1
+    assert "not enough memory" in err
+    assert "--batch-size" in err
+    assert "fault" not in err
 
 
 def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ from tests.made import made
 
 os.environ.pop("COLUMNS", None)  # of whoever runs the tests: what is printed must not depend on it
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background is deaf to Ctrl-C
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup runs, to the end of its terminal
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core of its own; more threads only wait for each other
 
 LONGEST_FIRST = (

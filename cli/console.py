@@ -111,7 +111,8 @@ def human_seconds(seconds: float) -> str:
 
 def _tell_fault(error: Exception, options: Mapping[str, Any]) -> None:
     """Of too little memory, what to do; of what nobody thought of, one line, and how to see more."""
-    if _lacks_memory(error):
+    lacking = _lacks_memory(error)
+    if lacking:
         asked = str(error).partition("\n")[0].rpartition("Allocator: ")[2].rstrip(".")
         told = (
             f"there is not enough memory: {asked}. Take fewer clips at a time (--batch-size, --train-batch, "
@@ -121,7 +122,7 @@ def _tell_fault(error: Exception, options: Mapping[str, Any]) -> None:
         told = f"{type(error).__name__}: {error} (a fault of avvp-pipe; nothing that was finished is lost)"
     if options.get("verbose"):
         traceback.print_exc()
-    elif not _lacks_memory(error):
+    elif not lacking:
         told += "; --verbose shows where, for a report"
     if options.get("json"):
         print(json.dumps({"error": told}))

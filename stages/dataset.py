@@ -140,8 +140,8 @@ def moved(params: Params, made: "Artifact") -> str:
     """Where the videos are said to lie now, in words, if that is not where this dataset looks for them."""
     told, before = _videos(params), str(made.attrs.get("videos", ""))
     if told != before:
-        return f"the videos lie in {told or _location(params)}, not in {before or made.attrs['location']}"
-    place, before = _location(params), str(made.attrs["location"])
+        return f"the videos lie in {told or _location(params)}, not in {before or made.attrs.get('location')}"
+    place, before = _location(params), str(made.attrs.get("location"))
     if told or place == before or all(Path(path).is_absolute() for path in made.strings("paths")):
         return ""
     return f"the videos lie in {place}, not in {before}"

@@ -23,7 +23,8 @@ Departures.  From the paper, as released, each with its switch in `Network`: MLP
 in a clip weigh 5 (`present_weight`; 1 is the paper's).
 From the released code, without a switch since no number changes: the loss is computed from logits instead
 of a rounded product of probabilities; padding is masked by booleans instead of -1e10, and left out where seconds
-are taken one by one; outputs of padding differ, and mean nothing in either.  The unused `pre_norm` flag is dropped.
+are taken one by one; outputs of padding differ, and mean nothing in either; the last layer and the comparison with text
+are one product where that is less work.  The unused `pre_norm` flag is dropped.
 Ours, off by default: `positions`, `attend="segment"` (the ablation that takes temporal context away),
 `identical_layers=False` (the release starts all layers from the same values).
 """

@@ -36,6 +36,8 @@ LONGEST_FIRST = (
     "test_pretrain.py",
     "test_races.py",
     "test_recipe_runs.py",
+    "test_train_parser.py",
+    "test_walk.py",
 )
 """Files of minutes, which a worker should not begin when the others have come to the end."""
 

@@ -10,6 +10,7 @@ import typer
 
 from avvp_pipe.cli.console import FOUND_WRONG, Console, guarded, say, table
 from avvp_pipe.cli.options import DEFAULT_STORE_PATH, AsJson, StorePath, Verbose
+from avvp_pipe.store.status import Status
 
 if TYPE_CHECKING:
     from avvp_pipe.store import Artifact, Store
@@ -51,6 +52,16 @@ def failed_clips(artifact: "Artifact", store: "Store", code: str | None = None) 
     failed = [one for one in artifact.provenance["failures"] if code in (None, one["code"])]
     paths = _paths(artifact, store) if failed else {}
     return [{**{name: str(one[name]) for name in COLUMNS[:3]}, "path": paths.get(one["video_id"])} for one in failed]
+
+
+def missing_from(artifact: "Artifact", store: "Store") -> str:
+    """The folder in which the first video that is missing was looked for, "" where none is."""
+    from avvp_pipe.pipeline.catalogue import STAGES
+
+    if not STAGES[artifact.provenance["stage"]].retries:  # it reads other files than videos
+        return ""
+    paths = [one["path"] for one in failed_clips(artifact, store, Status.MISSING_FILE.code)]
+    return str(Path(paths[0]).parent) if paths and paths[0] else ""
 
 
 def _paths(artifact: "Artifact", store: "Store") -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from avvp_pipe.cli.console import Console, say, table
+from avvp_pipe.cli.failures import missing_from
 from avvp_pipe.cli.show_scores import print_scores, scores_document
 from avvp_pipe.pipeline.runner import Outcome
 from avvp_pipe.pipeline.status import Condition
@@ -51,6 +52,8 @@ def print_failures(store: Store, outcome: Outcome) -> None:
         say(f"    {failure['video_id']}: {failure['code']}: {failure['message']}")
     if len(outcome.failures) > SHOWN_FAILURES:
         say(f"    … and {len(outcome.failures) - SHOWN_FAILURES} more")
+    if folder := missing_from(outcome.artifact, store):
+        say(f"  videos were looked for in {folder} (--videos)")
     if len(outcome.failures) > FEW_FAILURES:
         where = [] if str(store.root) == DEFAULT_STORE else ["--store", str(store.root)]
         command = shlex.join(["avvp-pipe", "failures", str(outcome.artifact.reference), *where])

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def test_each_broken_clip_fails_with_its_code_the_others_go_on_and_the_exit_code
     }
     for failure in decoded.document["failures"]:
         assert f"{failure['video_id']}.mp4" in failure["message"]
+        assert str(broken_clips.parent) not in failure["message"]
     tiny = ("--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap")
     extracted = avvp("extract", "--media", "broken", "--dataset", "broken", *tiny, *store)
     assert extracted.code == FAILED
@@ -72,6 +74,23 @@ def test_each_broken_clip_fails_with_its_code_the_others_go_on_and_the_exit_code
     features = Store(tmp_path / "store").get("features/broken")
     assert features.array("status").tolist() == [1, 2, 3, 4, 6, 5]
     assert np.isnan(features.array("visual")).all(axis=(1, 2)).tolist() == [False, True, True, True, True, True]
+
+
+def test_released_labels_of_clips_that_failed_do_not_tell_where_the_videos_lay(
+    broken_clips: Path, tmp_path: Path, avvp: Callable[..., Any]
+) -> None:
+    store = ("--store", tmp_path / "store", "--quiet")
+    mine = ("--dataset", "broken", "--features", "broken")
+    avvp("dataset", "--source", broken_clips, "--name", "broken", *store)
+    avvp("extract", "--dataset", "broken", "--visual-teacher", "tiny-clip", "--audio-teacher", "tiny-clap", *store)
+    avvp("pseudolabel", "--method", "video-labels", *mine, "--name", "broken", *store)
+    ran = avvp("labels", "release", "labels/broken", "--out", tmp_path / "broken.zarr.zip", *store[:2])
+    assert ran.code == 0, ran.err
+    with zipfile.ZipFile(tmp_path / "broken.zarr.zip") as released:
+        said = b"".join(map(released.read, released.namelist()))
+    assert b"there is no file missing.mp4" in said
+    assert str(broken_clips.parent).encode() not in said
+    assert str(tmp_path).encode() not in said
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_failures_lists_counts_then_every_clip_with_its_file_and_how_to_try_it_a
         ran = here("extract", "--dataset", "mine", *TINY, *HERE)
         assert ran.code == 1
         assert "avvp-pipe failures features/mine@" in ran.out
+        assert f"videos were looked for in {Path.cwd()}" in ran.out
         shown = here("failures", "features/mine", "--csv", "failed.csv")
         told = here("failures", "features/mine", "--json")
     assert (shown.code, told.code) == (1, 1)

@@ -95,7 +95,9 @@ def media_units(
             assert task.row == row, f"clip {task.row} came where {row} was due"
             if isinstance(clip, ClipError):
                 arrays["status"][row - unit.start] = clip.status
-                failures.append(Failure(clips.names[row], clip.code, clip.message))
+                # Without the folder: records are published, and the same wherever the videos lie.
+                message = clip.message.replace(f"{task.path.parent}/", "")
+                failures.append(Failure(clips.names[row], clip.code, message))
             else:
                 _place(arrays, row - unit.start, clip)
         yield Unit(unit, arrays, tuple(failures))
